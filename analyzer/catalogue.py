@@ -46,3 +46,5 @@ PRESENCE_GROUP: Final = "224.0.1.187"
 PRESENCE_PREFIX: Final = bytes.fromhex("50020000b168ff")
 PRESENCE_SIZE: Final = 19
 DEVICE_ID_SIZE: Final = 12
+CHUNK_FRAMES: Final = (274, 290, 530, 546)
+"""Sizes on the wire of an update's chunk: 256 or 512 bytes, slow or fast form (DIAGNOSES 0.2)."""

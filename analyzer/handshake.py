@@ -1,0 +1,233 @@
+"""Which bytes are which: nonce, identity, session offer, then frames (PROTOCOL 2.1).
+
+Each direction is read by itself, because every size is fixed: the server sends 40 bytes, then 384, then frames;
+the device 256, then frames. A hole counts like the bytes it stands for, so that a message the peer acknowledged
+but the capture missed is known to have been sent. Knows sizes and turns only: no keys, no cryptography.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE
+from analyzer.frames import SEARCH_WINDOW, Frame, FrameReader, chain
+from analyzer.streams import Hole, Sender
+
+STEPS: Final = {
+    Sender.SERVER: (("nonce", NONCE_SIZE), ("session", SESSION_SIZE)),
+    Sender.DEVICE: (("identity", IDENTITY_SIZE),),
+}
+"""The handshake messages of each sender, in order, with their sizes in bytes."""
+
+OPENING: Final = 1024
+"""First bytes of a direction that are kept until it is clear what protocol they belong to."""
+CUTS: Final = 16
+"""Pieces that are listed when one handshake message came in several packets."""
+
+
+@dataclass(slots=True)
+class Part:
+    """One handshake message, whole or as far as it got.
+
+    ``received`` counts captured bytes, ``missing`` those in holes; both together reach ``size`` when the
+    message was sent whole. ``data`` is None unless every byte was captured. ``cuts`` lists (packet, bytes) of
+    the pieces it came in. ``packet``/``time_ns`` are those of the latest piece.
+    """
+
+    kind: str
+    sender: Sender
+    size: int
+    received: int = 0
+    missing: int = 0
+    data: bytes | None = None
+    first_packet: int = 0
+    first_ns: int = 0
+    packet: int = 0
+    time_ns: int = 0
+    cuts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def sent(self) -> int:
+        """Bytes that are known to have been sent."""
+        return self.received + self.missing
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was sent, seen or not."""
+        return self.sent >= self.size
+
+
+class TurnReader:
+    """Reads one direction of a conversation: its handshake messages, then its frames.
+
+    ``knows_start`` is False for a capture begun in mid-stream: then the first bytes decide whether this is the
+    start of a handshake message or a frame.
+    """
+
+    __slots__ = (
+        "_emit",
+        "_raw",
+        "_raw_marks",
+        "_unfinished",
+        "early",
+        "frames",
+        "opening",
+        "parts",
+        "position",
+        "sender",
+        "started",
+    )
+
+    def __init__(self, sender: Sender, emit: Callable[[Frame], None]) -> None:
+        self.sender = sender
+        self.parts: list[Part] = []  # in order; the last one may be unfinished
+        self.frames: FrameReader | None = None
+        self.early = 0  # frames that came in the place of a handshake message
+        self.opening = bytearray()  # first captured bytes
+        self.started: str | None = "beginning"  # or "midway"; None while that is still open
+        self.position = 0  # stream offset of the next byte
+        self._emit = emit
+        self._unfinished = bytearray()
+        self._raw = bytearray()
+        self._raw_marks: list[tuple[bytes, int, int]] = []
+
+    def begin_midway(self) -> None:
+        """Say that the stream's first byte is not the conversation's first."""
+        self.started = None
+
+    def part(self, kind: str) -> Part | None:
+        """Return the handshake message of that kind, whole or not, or None."""
+        return next((part for part in self.parts if part.kind == kind), None)
+
+    # -- StreamReader ---------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, packet: int, time_ns: int) -> None:
+        """Take the next bytes, all from one packet."""
+        if len(self.opening) < OPENING:
+            self.opening += data[: OPENING - len(self.opening)]
+        if self.started is None:
+            self._guess_start(data, packet, time_ns)
+        else:
+            self._take(data, packet, time_ns)
+
+    def skip(self, hole: Hole) -> None:
+        """Take note of missing bytes."""
+        if self.started is None:
+            self._settle_on_frames()
+        length = hole.length
+        while length and (part := self._current(hole.packet, hole.time_ns)):
+            room = min(length, part.size - part.sent)
+            part.missing += room
+            self._stamp(part, hole.packet, hole.time_ns, room)
+            self._unfinished.clear()
+            self.position += room
+            length -= room
+        if length:
+            self._frame_reader().skip(replace(hole, offset=hole.offset + hole.length - length, length=length))
+            self.position += length
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        if self.started is None:
+            self._settle_on_frames()
+        if self.frames is not None:
+            self.frames.finish()
+
+    # -- inside ---------------------------------------------------------------------------------------------
+
+    def _take(self, data: bytes, packet: int, time_ns: int) -> None:
+        while data and (part := self._current(packet, time_ns, data)):
+            room = part.size - part.sent
+            piece, data = data[:room], data[room:]
+            part.received += len(piece)
+            self._stamp(part, packet, time_ns, len(piece))
+            self._unfinished += piece
+            if part.received == part.size:
+                part.data = bytes(self._unfinished)
+            if part.complete:
+                self._unfinished.clear()
+            self.position += len(piece)
+        if data:
+            self._frame_reader().receive(data, packet, time_ns)
+            self.position += len(data)
+
+    def _current(self, packet: int, time_ns: int, data: bytes = b"") -> Part | None:
+        """Return the handshake message that the next byte belongs to, None when frames have begun.
+
+        A device that never got a nonce, or could not use it, may send frames in the place of its identity
+        (PROTOCOL 9.2): a packet that is exactly a run of frames is one.
+        """
+        if self.parts and not self.parts[-1].complete:
+            return self.parts[-1]
+        steps = STEPS[self.sender]
+        done = len(self.parts)
+        if done == len(steps) or (self.frames is not None and self.frames.pending):
+            return None
+        if done == 0 and self.sender is Sender.DEVICE and chain(data)[1]:
+            self.early += chain(data)[0]
+            return None
+        kind, size = steps[done]
+        part = Part(
+            kind, self.sender, size, first_packet=packet, first_ns=time_ns, packet=packet, time_ns=time_ns
+        )
+        self.parts.append(part)
+        return part
+
+    @staticmethod
+    def _stamp(part: Part, packet: int, time_ns: int, length: int) -> None:
+        if packet >= part.packet:
+            part.packet, part.time_ns = packet, time_ns
+        if packet < part.first_packet:
+            part.first_packet, part.first_ns = packet, time_ns
+        if len(part.cuts) < CUTS:
+            part.cuts = (*part.cuts, (packet, length))
+
+    def _frame_reader(self, *, searching: bool = False) -> FrameReader:
+        if self.frames is None:
+            self.frames = FrameReader(self.sender, self._emit, offset=self.position, searching=searching)
+        elif not self.frames.pending:
+            self.frames.offset = (
+                self.position
+            )  # a handshake message may lie between early frames and the rest
+        return self.frames
+
+    # -- a capture begun in mid-stream ----------------------------------------------------------------------
+
+    def _guess_start(self, data: bytes, packet: int, time_ns: int) -> None:
+        """Decide by the first packets: exact runs of frames, or exactly a handshake message's size."""
+        self._raw += data
+        self._raw_marks.append((data, packet, time_ns))
+        if chain(self._raw)[1]:
+            self._replay(skip_parts=len(STEPS[self.sender]))
+            return
+        sizes = [size for _, size in STEPS[self.sender]]
+        for index in range(len(sizes)):
+            if len(self._raw) == sizes[index] or len(self._raw) == sum(sizes[index:]):
+                self._replay(skip_parts=index)
+                return
+        if len(self._raw) > SEARCH_WINDOW // 2:
+            self._settle_on_frames()
+
+    def _replay(self, *, skip_parts: int) -> None:
+        marks, self._raw_marks = self._raw_marks, []
+        self._raw = bytearray()
+        self.started = "beginning" if skip_parts == 0 else "midway"
+        for kind, size in STEPS[self.sender][:skip_parts]:
+            # Stands for a message sent before the capture began: nothing of it was seen.
+            self.parts.append(Part(kind, self.sender, size, missing=size))
+        for data, packet, time_ns in marks:
+            self._take(data, packet, time_ns)
+
+    def _settle_on_frames(self) -> None:
+        """No handshake message and no run of frames begins here: search for a boundary."""
+        marks, self._raw_marks = self._raw_marks, []
+        self._raw = bytearray()
+        self.started = "midway"
+        for kind, size in STEPS[self.sender]:
+            self.parts.append(Part(kind, self.sender, size, missing=size))
+        reader = self._frame_reader(searching=True)
+        for data, packet, time_ns in marks:
+            reader.receive(data, packet, time_ns)
+            self.position += len(data)

@@ -1,0 +1,123 @@
+"""What protocol a conversation speaks, told from its first bytes and from who spoke first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from analyzer.catalogue import NONCE_SIZE
+from analyzer.conversation import Conversation
+from analyzer.frames import chain
+from analyzer.streams import Sender
+
+PRINTABLE_SHARE: Final = 0.95
+FEWEST_LETTERS: Final = 8
+"""Bytes below which text cannot be told from chance. Of 40 random bytes, 38 printable ones are seen in fewer
+than one nonce in 10^13 (DIAGNOSES 103)."""
+TLS_RECORDS: Final = (b"\x16\x03", b"\x15\x03")
+COAP_MESSAGES: Final = 3
+"""RFC 8323 messages in a row that end exactly with the data, both directions together."""
+CSM: Final = 0xE1
+MARKS: Final = (
+    (b"SSH-", "ssh"),
+    (b"HTTP/", "http"),
+    (b"<!DOCTYPE", "http"),
+    (b"<html", "http"),
+    (b"<HTML", "http"),
+)
+REQUESTS: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ")
+
+
+def is_text(data: bytes) -> bool:
+    """Whether the first 40 bytes (8 at least) are text, and so no nonce."""
+    head = data[:NONCE_SIZE]
+    if len(head) < FEWEST_LETTERS:
+        return False
+    printable = sum(1 for byte in head if 32 <= byte < 127 or byte in (9, 10, 13))
+    return printable >= PRINTABLE_SHARE * len(head)
+
+
+def kind_of(conversation: Conversation) -> str:
+    """Return ``spark``, ``coap-tcp``, ``tls``, ``http``, ``ssh``, ``other`` or ``empty``."""
+    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    if not device.captured and not server.captured:
+        return "spark" if server.sent >= NONCE_SIZE or device.sent >= 256 else "empty"
+    opening = server.opening
+    if server.captured and not server.midway:
+        named = _service(opening)
+        if named is not None:
+            return named
+    if _is_coap(device.opening, server.opening):
+        return "coap-tcp"
+    if conversation.dead_frames or device.frames >= 2 or server.frames >= 2:
+        return "spark"
+    if _client_first(conversation):
+        if device.opening.startswith(TLS_RECORDS):
+            return "tls"
+        if device.opening.startswith(REQUESTS):
+            return "http"
+        return "spark" if device.frames or server.frames else "other"
+    return "spark"
+
+
+def _service(opening: bytes) -> str | None:
+    """Name the service that greets with these bytes, None when they may be a nonce."""
+    for mark, kind in MARKS:
+        if opening.startswith(mark):
+            return kind
+    if opening.startswith(TLS_RECORDS) and _tls_record(opening):
+        return "tls"
+    return "other" if is_text(opening) else None
+
+
+def _tls_record(opening: bytes) -> bool:
+    """Whether a TLS record header starts here: version 3.0-3.4 and a length that TLS allows."""
+    return len(opening) >= 5 and opening[2] <= 4 and 0 < (opening[3] << 8 | opening[4]) <= 16_640
+
+
+def _client_first(conversation: Conversation) -> bool:
+    """Whether the device spoke before the server did (or the server never did)."""
+    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    if device.midway or server.midway or device.first_data is None:
+        return False
+    if server.first_data is None:
+        return not server.sent
+    holes = [hole for hole in conversation.holes if hole.sender is Sender.SERVER and hole.offset == 0]
+    return not holes and device.first_data.time_ns < server.first_data.time_ns
+
+
+def _is_coap(*openings: bytes) -> bool:
+    """Whether genuine CoAP over TCP (RFC 8323) is spoken: whole messages in both directions, a CSM first."""
+    messages = 0
+    for opening in openings:
+        if not opening:
+            continue
+        if chain(opening)[0]:
+            return False
+        count, first = _coap_messages(opening)
+        if not count or first != CSM:
+            return False
+        messages += count
+    return messages >= COAP_MESSAGES
+
+
+def _coap_messages(data: bytes) -> tuple[int, int]:
+    """Count whole RFC 8323 messages from the start; return the count (0 if one is impossible) and the first
+    message's code. A message that runs beyond the data is left out.
+    """
+    position, count, first = 0, 0, 0
+    while position < len(data):
+        length, token = data[position] >> 4, data[position] & 15
+        extra = {13: 1, 14: 2, 15: 4}.get(length, 0)
+        if token > 8:
+            return 0, 0
+        head = position + 1 + extra
+        if head >= len(data):
+            break
+        if extra:
+            length = int.from_bytes(data[position + 1 : head], "big") + {1: 13, 2: 269, 4: 65_805}[extra]
+        if not count:
+            first = data[head]
+        position = head + 1 + token + length
+        if position <= len(data):
+            count += 1
+    return count, first

@@ -1,0 +1,70 @@
+"""From facts to findings. Each rule is one small function; `judge` runs them in the order of the catalogue.
+
+Precision comes before recall: a rule that cannot tell says so as a `NotChecked`, and a silence that the capture
+is too short or too one-sided to prove is not claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from analyzer.findings import Finding, NotChecked, Severity
+from analyzer.rules import capture, connectivity, handshake, session
+from analyzer.rules.facts import Facts
+from analyzer.rules.fold import fold, fold_unchecked
+
+if TYPE_CHECKING:
+    from analyzer.trace import Trace
+
+Rule = Callable[[Facts], Iterator[Finding | NotChecked]]
+
+RULES: Final[tuple[Rule, ...]] = (
+    capture.begun_midway,
+    capture.one_way,
+    capture.bytes_missing,
+    capture.artefacts,
+    connectivity.never_answers,
+    connectivity.refused,
+    connectivity.something_else,
+    connectivity.silence,
+    capture.other_protocol,
+    handshake.wrong_nonce,
+    handshake.nonce_not_answered,
+    handshake.identity_in_pieces,
+    handshake.refused_identity,
+    handshake.wrong_reply,
+    handshake.silent_after_reply,
+    handshake.dead_without_reply,
+    handshake.hello_not_answered,
+    handshake.slow,
+    session.framing_lost,
+    session.ping_unanswered,
+    session.packets_lost,
+    session.update_fails,
+    capture.misread,
+)
+"""The rules about one conversation, in the order of DIAGNOSES section 1."""
+
+BAD: Final = (Severity.CRITICAL, Severity.MAJOR)
+
+
+def judge(trace: Trace) -> None:
+    """Run every rule and put the folded findings, worst first, into the trace."""
+    findings: list[Finding] = []
+    unchecked: list[NotChecked] = []
+    for conversation in trace.conversations:
+        facts = Facts(conversation, trace)
+        own: list[Finding] = []
+        for rule in RULES:
+            for said in rule(facts):
+                if isinstance(said, NotChecked):
+                    unchecked.append(said)
+                else:
+                    own.append(said)
+        if not any(finding.severity in BAD for finding in own):
+            own += session.healthy(facts)
+        findings += own
+    findings += [*capture.capture_damage(trace), *capture.no_spark(trace), *capture.coap_over_udp(trace)]
+    trace.findings = sorted(fold(findings), key=lambda finding: finding.rank)
+    trace.not_checked = fold_unchecked(unchecked)

@@ -1,0 +1,318 @@
+"""SPK401, SPK701–706, SPK801: what the capture itself allows, and what is not our protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, Severity
+from analyzer.network.units import address_text
+from analyzer.rules.facts import Facts
+from analyzer.streams import HoleReason
+from analyzer.trace import Trace
+from analyzer.wording import listing, number, plural, quote, size
+
+GAPS_TOLD = 4
+SERVICES = {"http": "A web server", "tls": "A TLS (https) server", "ssh": "An SSH server"}
+
+
+def begun_midway(facts: Facts) -> Iterator[Finding]:
+    """SPK701: no SYN, and the first bytes are not the login."""
+    c = facts.conversation
+    if not c.midway or not facts.is_spark:
+        return
+    if not (facts.device.midway or facts.server.midway) and facts.nonce is not None:
+        return  # only the SYN is missing: the login is all there
+    whole = facts.session is not None
+    first = Evidence(
+        f"No request to connect; packet {number(c.first_packet)} is already under way.", (c.first_packet,)
+    )
+    counts = Evidence(
+        f"{plural(facts.device.frames + facts.server.frames, 'message')} ({number(facts.device.frames)} sent,"
+        f" {number(facts.server.frames)} received), all of legal length."
+        if not facts.device.lost and not facts.server.lost
+        else "Not all lengths are legal."
+    )
+    yield facts.finding(
+        "SPK701",
+        Confidence.CERTAIN,
+        first,
+        counts,
+        summary="The capture begins inside the login; what is missing of it cannot be judged."
+        if whole
+        else None,
+    )
+
+
+def one_way(facts: Facts) -> Iterator[Finding]:
+    """SPK702: one end's packets are missing altogether."""
+    missing = facts.unseen
+    if missing is None:
+        return
+    side = facts.conversation.sides[missing]
+    text = f"Not one packet from the {missing} is in the capture"
+    if side.acked or side.sent:
+        text += f", yet {size(max(side.acked, side.sent))} of its data were acknowledged"
+    yield facts.finding(
+        "SPK702",
+        Confidence.CERTAIN,
+        Evidence(text + ".", (facts.conversation.first_packet,)),
+        sender=missing.peer,
+    )
+
+
+def bytes_missing(facts: Facts) -> Iterator[Finding]:
+    """SPK703: holes and cut packets in this conversation. Damage to the file is told once for the capture."""
+    c = facts.conversation
+    holes = [h for h in c.holes if h.sender is not facts.unseen]
+    if not holes:
+        return
+    evidence = []
+    cut = [h for h in holes if h.reason is HoleReason.CUT]
+    if cut:
+        evidence.append(
+            Evidence(
+                f"{plural(facts.device.quality.cut + facts.server.quality.cut, 'packet')} captured short (snaplen):"
+                f" {size(sum(h.length for h in cut))} are missing.",
+                tuple(h.packet for h in cut[:GAPS_TOLD]),
+            )
+        )
+    lost = [h for h in holes if h.reason is not HoleReason.CUT]
+    for hole in lost[:GAPS_TOLD]:
+        where = f"before packet {number(hole.packet)}"
+        if hole.before is not None:
+            where = f"between packets {number(hole.before)} and {number(hole.packet)}"
+        fate = {
+            HoleReason.NOT_CAPTURED: "acknowledged, so it arrived and the capturing computer lost it",
+            HoleReason.LOST: "never acknowledged",
+        }[hole.reason]
+        evidence.append(
+            Evidence(f"{size(hole.length)} from the {hole.sender} {where}: {fate}.", (hole.packet,))
+        )
+    if len(lost) > GAPS_TOLD:
+        evidence.append(Evidence(f"{plural(len(lost) - GAPS_TOLD, 'further hole')}."))
+    yield facts.finding("SPK703", Confidence.CERTAIN, *evidence, holes=len(holes), cut=len(cut))
+
+
+def artefacts(facts: Facts) -> Iterator[Finding]:
+    """SPK704: copies, damaged copies, unfinished checksums, overlaps that differ."""
+    what, evidence = [], []
+    copies = facts.device.quality.copies + facts.server.quality.copies
+    aside = facts.device.quality.set_aside + facts.server.quality.set_aside
+    differing = facts.device.quality.mismatches + facts.server.quality.mismatches
+    if copies:
+        what.append(f"{plural(copies, 'packet')} twice")
+        evidence.append(Evidence(f"{plural(copies, 'copy', 'copies')} of packets already seen; not counted."))
+    if aside:
+        what.append(f"{plural(aside, 'damaged packet')}")
+        evidence.append(Evidence(f"{plural(aside, 'packet')} with a wrong checksum; set aside."))
+    if differing:
+        what.append(f"{plural(differing, 'repeat')} with other content")
+        evidence.append(
+            Evidence(f"{plural(differing, 'repeat')} with other bytes than the first copy; the first counts.")
+        )
+    if what:
+        yield facts.finding("SPK704", Confidence.CERTAIN, *evidence, what=listing(what))
+
+
+def misread(facts: Facts) -> Iterator[Finding]:
+    """SPK401: Wireshark shows these bytes as CoAP."""
+    rows = facts.conversation.rows
+    words = rows.words()
+    if not facts.is_spark or words is None:
+        return
+    finding = facts.finding(
+        "SPK401",
+        Confidence.CERTAIN,
+        Evidence(f"{plural(rows.total, 'packet')} of this protocol would be shown as CoAP.", rows.packets),
+    )
+    finding.wireshark_shows = (
+        f"{words[0].upper()}{words[1:]}: random bytes and length fields shown as CoAP. Ignore."
+    )
+    yield finding
+
+
+def other_protocol(facts: Facts) -> Iterator[Finding]:
+    """SPK801: the connecting side speaks first, or the bytes parse as something else."""
+    c = facts.conversation
+    kind = c.kind
+    first = facts.device.first_data or facts.server.first_data
+    if first is None:
+        return
+    where = (first.packet,)
+    if kind == "coap-tcp":
+        yield facts.finding(
+            "SPK801",
+            Confidence.CERTAIN,
+            Evidence("Both sides begin with a CSM (7.01), and every message parses to its exact end.", where),
+            what="This is genuine CoAP over TCP (RFC 8323), not a Spark connection. Wireshark shows it rightly.",
+        )
+    elif facts.device.opening and kind in ("tls", "http", "other") and _client_began(facts):
+        name = {"tls": "TLS", "http": "HTTP"}.get(kind, "Another protocol")
+        yield facts.finding(
+            "SPK801",
+            Confidence.STRONG,
+            Evidence(
+                f"The connecting side speaks first, with {quote(facts.device.opening[:16])}; a Spark server does.",
+                where,
+            ),
+            what=f"{name} on port {c.server.port}: the connecting side speaks first, which a Spark device never does.",
+        )
+
+
+def _client_began(facts: Facts) -> bool:
+    device, server = facts.device.first_data, facts.server.first_data
+    return device is not None and (server is None or device.time_ns < server.time_ns)
+
+
+# -- about the whole capture --------------------------------------------------------------------------------
+
+
+def no_spark(trace: Trace) -> Iterator[Finding]:
+    """SPK706 and SPK705: there is nothing of ours; say what there is."""
+    if trace.conversations:
+        return
+    around = trace.background
+    evidence = list(_what_else(trace))
+    wifi = around.kinds["encrypted-wifi"]
+    if wifi and wifi + around.kinds["wifi-management"] >= trace.packets // 2:
+        yield _plain(
+            "SPK705",
+            Confidence.CERTAIN,
+            f"The capture holds encrypted Wi-Fi ({plural(wifi, 'frame')}): no address and no port can be read in it.",
+            (
+                Evidence(
+                    "Decrypt it first: Wireshark needs the Wi-Fi password and the device's joining in the capture."
+                ),
+            ),
+            fix=("Capture on the router or on the server's computer, behind the Wi-Fi's encryption.",),
+        )
+    yield _plain(
+        "SPK706",
+        Confidence.CERTAIN,
+        FINDINGS["SPK706"].says.format(packets=plural(trace.packets, "packet")),
+        tuple(evidence),
+    )
+
+
+def _what_else(trace: Trace) -> Iterator[Evidence]:
+    around = trace.background
+    for alike in sorted(around.lookalikes.values(), key=lambda a: -a.count)[:4]:
+        yield Evidence(
+            f"{plural(alike.count, 'connection')} on port {alike.port} look{'s' if alike.count == 1 else ''} like Spark"
+            f" (first: packet {number(alike.first_packet)}). Try: --port {alike.port}",
+            (alike.first_packet,),
+        )
+    for lookup in list(around.lookups.values())[:4]:
+        fate = "and was answered" if lookup.answered else "and got no answer"
+        yield Evidence(
+            f"{lookup.asker} looked up {lookup.name} {plural(max(lookup.asked, 1), 'time')} (first: packet"
+            f" {number(lookup.first_packet)}) {fate}, but no connection on port"
+            f" {listing([str(p) for p in sorted(trace.ports)], 'or')} follows.",
+            (lookup.first_packet,),
+        )
+    for told in list(around.announcements.values())[:4]:
+        yield Evidence(
+            f"Device {told.device_id} announces itself from {address_text(told.address)} (packet"
+            f" {number(told.packet)}).",
+            (told.packet,),
+        )
+    if around.dtls_datagrams:
+        yield Evidence(
+            f"{plural(around.dtls_datagrams, 'packet')} on UDP 5684: a newer Particle device (DTLS), not this"
+            " protocol.",
+            (around.first_dtls_datagram or 0,),
+        )
+    if around.coap_datagrams:
+        yield Evidence(
+            f"{plural(around.coap_datagrams, 'packet')} on UDP 5683: genuine CoAP, not this protocol.",
+            (around.first_coap_datagram or 0,),
+        )
+    rest = [
+        f"{plural(n, 'connection')} on port {port}"
+        for port, n in around.tcp_connections.most_common(4)
+        if port not in around.lookalikes
+    ]
+    rest += [
+        f"{number(around.kinds[kind])} {kind}"
+        for kind in ("DNS", "ARP", "encrypted-wifi")
+        if around.kinds[kind]
+    ]
+    if rest:
+        yield Evidence(f"Otherwise: {listing(rest)}.")
+
+
+def capture_damage(trace: Trace) -> Iterator[Finding]:
+    """SPK703 for the file itself: what could not be read, and where."""
+    damage = [(file, item) for file in trace.captures for item in file.damage]
+    if not damage:
+        return
+    evidence = tuple(
+        Evidence(
+            f"{file.path}: {item.what}, at byte {number(item.offset)}.", (item.packet,) if item.packet else ()
+        )
+        for file, item in damage[:GAPS_TOLD]
+    )
+    yield _plain(
+        "SPK703",
+        Confidence.CERTAIN,
+        f"The capture file is damaged in {plural(len(damage), 'place')}; the rest was analysed.",
+        evidence,
+    )
+
+
+def coap_over_udp(trace: Trace) -> Iterator[Finding]:
+    """SPK801 for UDP: newer devices and genuine CoAP."""
+    around = trace.background
+    if around.dtls_datagrams:
+        yield _plain(
+            "SPK801",
+            Confidence.STRONG,
+            "A newer Particle device speaks DTLS on UDP 5684 here; that is not this protocol.",
+            (
+                Evidence(
+                    f"{plural(around.dtls_datagrams, 'packet')} on UDP 5684.",
+                    (around.first_dtls_datagram or 0,),
+                ),
+            ),
+        )
+    if around.coap_datagrams:
+        yield _plain(
+            "SPK801",
+            Confidence.LIKELY,
+            "Genuine CoAP runs on UDP 5683 here; that is not this protocol.",
+            (
+                Evidence(
+                    f"{plural(around.coap_datagrams, 'packet')} on UDP 5683.",
+                    (around.first_coap_datagram or 0,),
+                ),
+            ),
+        )
+
+
+def _plain(
+    code: str,
+    confidence: Confidence,
+    summary: str,
+    evidence: tuple[Evidence, ...],
+    fix: tuple[str, ...] | None = None,
+) -> Finding:
+    spec = FINDINGS[code]
+    return Finding(
+        code=code,
+        confidence=confidence,
+        summary=summary,
+        severity=Severity.INFO,
+        evidence=evidence,
+        settle=(spec.settle,) if spec.settle else (),
+        fix=spec.fix if fix is None else fix,
+        packets=tuple(sorted({n for item in evidence for n in item.packets})),
+    )
+
+
+def service_name(kind: str, opening: bytes) -> str:
+    """Name what greeted in the place of a Spark server, as the subject of a sentence."""
+    if kind == "http" and (
+        b" 30" in opening[:13] or b"login" in opening.lower() or b"portal" in opening.lower()
+    ):
+        return "A web login page"
+    return SERVICES.get(kind, "Another service")

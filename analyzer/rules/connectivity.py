@@ -1,0 +1,291 @@
+"""SPK101–104: does a connection come about, and does a Spark server answer on it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from analyzer.catalogue import DEVICE_READ_LIMIT
+from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
+from analyzer.network.units import address_text
+from analyzer.rules.capture import service_name
+from analyzer.rules.facts import NS, Facts
+from analyzer.streams import Sender
+from analyzer.wording import duration, number, packets, plural, quote, size, span
+
+ENOUGH_SYNS: Final = 2
+LONE_SYN: Final = 3 * NS
+"""One request to connect must stay unanswered this long to count: the first repeat comes after 1 to 3 s."""
+AT_ONCE: Final = NS
+"""A reset this soon after the connection was accepted, before any data, is a refusal."""
+MIDDLEBOX_HOPS: Final = 2
+ICMP_UNREACHABLE: Final = {4: 3, 6: 1}
+PROHIBITED: Final = frozenset((9, 10, 13))
+
+
+def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
+    """SPK101: SYNs without SYN-ACK or RST."""
+    c = facts.conversation
+    if not c.syns or c.syn_ack or c.connected or facts.server.quality.packets or facts.closing(Sender.SERVER):
+        return
+    waited = facts.watched_until - c.syns[0].time_ns
+    complaint = _complaint(facts)
+    if complaint is None and c.syn_count < ENOUGH_SYNS and waited < LONE_SYN:
+        yield NotChecked(
+            "SPK101",
+            f"The capture ends {duration(waited)} after {packets([c.syns[0].packet])} asked to connect; that is too"
+            " soon to call it unanswered.",
+            (c.number,),
+        )
+        return
+    evidence = [
+        Evidence(
+            f"{plural(c.syn_count, 'request')} to connect in {duration(waited)}: 0 answers, 0 refusals.",
+            tuple(seen.packet for seen in c.syns),
+        )
+    ]
+    ruled_out = [RuledOut("SPK102", "a refusal would be in the capture")]
+    confidence = Confidence.STRONG if c.syn_count >= ENOUGH_SYNS else Confidence.LIKELY
+    because = "that something on the way drops TCP port {port}. A server that is switched off looks the same."
+    if complaint is not None:
+        confidence, because = Confidence.CERTAIN, complaint.text
+        evidence.append(complaint)
+    answered = _answered_arp(facts)
+    if answered is not None:
+        evidence.append(answered)
+    yield facts.finding(
+        "SPK101",
+        confidence,
+        *evidence,
+        because=because.format(port=c.server.port),
+        ruled_out=tuple(ruled_out),
+        syns=c.syn_count,
+    )
+
+
+def _complaint(facts: Facts) -> Evidence | None:
+    """An ICMP error about this very connection."""
+    c = facts.conversation
+    for error in facts.trace.background.complaints:
+        if (
+            error.type == ICMP_UNREACHABLE[error.version]
+            and error.quoted_target == c.server.address
+            and error.quoted_target_port == c.server.port
+            and error.quoted_source == c.device.address
+            and error.quoted_source_port in (c.device.port, None)
+        ):
+            what = (
+                "says that it is not allowed"
+                if error.code in PROHIBITED
+                else "says that it cannot be reached"
+            )
+            return Evidence(
+                f"{address_text(error.reporter)} {what} ({packets([error.number])}, ICMP type {error.type} code"
+                f" {error.code}).",
+                (error.number,),
+            )
+    return None
+
+
+def _answered_arp(facts: Facts) -> Evidence | None:
+    """The device's Wi-Fi works: it asked for a neighbour and got an answer."""
+    for question in facts.trace.background.questions.values():
+        if question.asker == facts.conversation.device.address and question.answer_ns is not None:
+            assert question.answer_packet is not None  # noqa: S101 - set together with its time
+            return Evidence(
+                f"Wi-Fi is up: an ARP question was answered in {duration(question.answer_ns - question.time_ns)}"
+                f" ({packets([question.answer_packet])}).",
+                (question.answer_packet,),
+            )
+    return None
+
+
+def refused(facts: Facts) -> Iterator[Finding]:
+    """SPK102: RST to the SYN, or from the server's side before any byte."""
+    c = facts.conversation
+    reset = next((x for x in c.closings if x.sender is Sender.SERVER and x.how == "rst"), None)
+    if (
+        reset is None
+        or facts.server.sent
+        or facts.device.sent
+        or not c.syns
+        or reset is not facts.first_closing
+    ):
+        return
+    if c.syn_ack is None:
+        yield facts.finding(
+            "SPK102",
+            Confidence.CERTAIN,
+            Evidence(
+                f"{packets([reset.packet]).capitalize()} refuses the request to connect of"
+                f" {packets([c.syns[-1].packet])}, {duration(reset.time_ns - c.syns[-1].time_ns)} later.",
+                (c.syns[-1].packet, reset.packet),
+            ),
+            because="that the request to connect is refused.",
+            ruled_out=(RuledOut("SPK101", "a refusal is an answer: the way to the server is open"),),
+        )
+        return
+    if reset.time_ns - c.syn_ack.time_ns > AT_ONCE:
+        return
+    evidence = [
+        Evidence(
+            f"Accepted in {packets([c.syn_ack.packet])}, cut off by the server's side in {packets([reset.packet])},"
+            f" {duration(reset.time_ns - c.syn_ack.time_ns)} later, before a byte was sent.",
+            (c.syn_ack.packet, reset.packet),
+        )
+    ]
+    if abs(reset.ttl - c.syn_ack.ttl) > MIDDLEBOX_HOPS:
+        evidence.append(
+            Evidence(
+                f"The reset comes from another machine than the acceptance: time-to-live {reset.ttl} against"
+                f" {c.syn_ack.ttl}. A firewall in between sent it.",
+                (reset.packet,),
+            )
+        )
+    yield facts.finding(
+        "SPK102", Confidence.STRONG, *evidence, because="that the connection is cut off at once."
+    )
+
+
+def something_else(facts: Facts) -> Iterator[Finding]:
+    """SPK103: text or TLS where the nonce belongs."""
+    c = facts.conversation
+    opening = facts.server.opening
+    first = facts.server.first_data
+    if c.kind not in ("http", "tls", "ssh", "other") or not opening or first is None or facts.server.midway:
+        return
+    device_first = facts.device.first_data
+    if device_first is not None and device_first.time_ns < first.time_ns and not facts.identity:
+        return  # the connecting side spoke first, and not as a Spark device: SPK801
+    if device_first is not None and device_first.time_ns < first.time_ns and not c.dead_frames:
+        return
+    line = opening.splitlines()[0] if opening.splitlines() else opening
+    seen = f"{packets([first.packet])} is {_article(c.kind)}, {quote(line)}"
+    evidence = [Evidence(f"{seen[0].upper()}{seen[1:]}. A greeting is {40} random bytes.", (first.packet,))]
+    names = _names(opening)
+    if names:
+        evidence.append(Evidence(names, (first.packet,)))
+    gave_up = facts.closing(Sender.DEVICE)
+    if gave_up is not None and gave_up.time_ns < first.time_ns:
+        evidence.append(
+            Evidence(
+                f"It came only after the device had given up ({packets([gave_up.packet])}).",
+                (gave_up.packet,),
+            )
+        )
+    mac = f" (MAC address {c.device.mac.hex(':')})" if c.device.mac else ""
+    yield facts.finding(
+        "SPK103",
+        Confidence.CERTAIN,
+        *evidence,
+        because=f"{seen}.",
+        ruled_out=(RuledOut("SPK301", "the device met no Spark server here"),),
+        service=service_name(c.kind, opening),
+        mac=mac,
+    )
+
+
+def _article(kind: str) -> str:
+    return {"http": "a web page", "tls": "the start of TLS (https)", "ssh": "an SSH greeting"}.get(
+        kind, "text"
+    )
+
+
+def _names(opening: bytes) -> str:
+    """What a web answer says about itself: where it sends on to, and its server's name."""
+    headers: dict[bytes, bytes] = {}
+    for line in opening.split(b"\r\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers.setdefault(name.strip().lower(), value.strip())
+    told = []
+    if location := headers.get(b"location"):
+        host = location.split(b"//", 1)[-1].split(b"/", 1)[0]
+        told.append(f"sends on to {quote(host)}")
+    if server := headers.get(b"server"):
+        told.append(f"names itself {quote(server)}")
+    return f"It {' and '.join(told)}." if told else ""
+
+
+def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
+    """SPK104: accepted, and no byte from the server (or only after the device had given up)."""
+    c = facts.conversation
+    if c.connected is None or c.midway or c.kind not in ("empty", "spark"):
+        return
+    gave_up = facts.closing(Sender.DEVICE)
+    late = facts.nonce is not None and gave_up is not None and gave_up.time_ns < facts.nonce.first_ns
+    if facts.server.sent and not late:
+        return
+    if facts.unseen is Sender.SERVER:
+        return
+    if facts.device.sent and not c.dead_frames:
+        return
+    if next(
+        (x for x in c.closings if x.how == "rst" and x.sender is Sender.SERVER), None
+    ) is facts.first_closing and (
+        facts.first_closing is not None
+        and c.syn_ack
+        and facts.first_closing.time_ns - c.syn_ack.time_ns <= AT_ONCE
+    ):
+        return  # SPK102
+    waited = facts.watched_until - c.connected.time_ns
+    if not c.closings and waited < DEVICE_READ_LIMIT * NS:
+        yield NotChecked(
+            "SPK104",
+            f"The capture ends {duration(waited)} after the connection was accepted (packet"
+            f" {number(c.connected.packet)}); a device waits 20 s for the greeting.",
+            (c.number,),
+        )
+        return
+    if (
+        facts.first_closing is gave_up
+        and gave_up is not None
+        and waited < DEVICE_READ_LIMIT * NS * 0.5
+        and not late
+    ):
+        yield NotChecked(
+            "SPK104",
+            f"The device itself closed after {duration(waited)}, before a silence of the server means anything.",
+            (c.number,),
+        )
+        return
+    evidence = [
+        Evidence(
+            f"Connected in {packets([c.connected.packet])}; then not one byte from the server in {duration(waited)}.",
+            (c.connected.packet,),
+        )
+    ]
+    if facts.first_closing is not None:
+        who = facts.first_closing
+        evidence.append(Evidence(f"The {who.sender} closed in {packets([who.packet])}.", (who.packet,)))
+    if late and facts.nonce is not None and gave_up is not None:
+        evidence.append(
+            Evidence(
+                f"The greeting came in packet {number(facts.nonce.first_packet)},"
+                f" {duration(facts.nonce.first_ns - gave_up.time_ns)} after the device had given up.",
+                (facts.nonce.first_packet,),
+            )
+        )
+    if c.dead_frames:
+        frame = c.dead_frames[0]
+        evidence.append(
+            Evidence(
+                f"Packet {number(frame.packet)} is a {frame.dead}: firmware of 2014 that waits in vain.",
+                (frame.packet,),
+            )
+        )
+    yield facts.finding(
+        "SPK104",
+        Confidence.STRONG,
+        *evidence,
+        because="that what accepts the connection is no working Spark server.",
+        ruled_out=(
+            RuledOut("SPK101", "the connection is accepted"),
+            RuledOut("SPK301", "keys play no part before the greeting"),
+        ),
+        silence=True,
+        late=late,
+    )
+
+
+__all__ = ["never_answers", "refused", "silence", "size", "something_else", "span"]

@@ -1,0 +1,113 @@
+"""What every rule asks of a conversation: how long was it watched, and what can this capture not tell?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from analyzer.conversation import Closing, Conversation
+from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, RuledOut, weaker
+from analyzer.handshake import Part
+from analyzer.streams import HoleReason, Sender
+from analyzer.trace import Trace
+
+NS: Final = 1_000_000_000
+
+
+@dataclass
+class Facts:
+    """One conversation with the questions that several rules ask of it."""
+
+    conversation: Conversation
+    trace: Trace
+
+    def __post_init__(self) -> None:
+        c = self.conversation
+        self.nonce: Part | None = c.part("nonce")
+        self.identity: Part | None = c.part("identity")
+        self.session: Part | None = c.part("session")
+        self.device = c.sides[Sender.DEVICE]
+        self.server = c.sides[Sender.SERVER]
+
+    @cached_property
+    def unseen(self) -> Sender | None:
+        """The end none of whose packets were captured although the other's prove that there were some."""
+        for sender in Sender:
+            seen, other = self.conversation.sides[sender], self.conversation.sides[sender.peer]
+            if not seen.quality.packets and other.quality.packets and (seen.acked or seen.sent):
+                return sender
+            if not seen.quality.packets and other.quality.data_segments > 0:
+                return sender  # it cannot have sent data on a connection that was never accepted
+        return None
+
+    @cached_property
+    def watched_until(self) -> int:
+        """Time (ns) up to which a silence can be claimed: the first close, else the capture's last packet."""
+        if self.conversation.closings:
+            return self.conversation.closings[0].time_ns
+        return self.trace.last_ns or self.conversation.end_ns
+
+    def closing(self, sender: Sender) -> Closing | None:
+        """The first FIN or RST of that end."""
+        return next((c for c in self.conversation.closings if c.sender is sender), None)
+
+    @property
+    def first_closing(self) -> Closing | None:
+        """The first FIN or RST of either end."""
+        return self.conversation.closings[0] if self.conversation.closings else None
+
+    @cached_property
+    def cut(self) -> bool:
+        """Whether the capture kept only the start of packets (snaplen)."""
+        return any(hole.reason is HoleReason.CUT for hole in self.conversation.holes)
+
+    @cached_property
+    def cap(self) -> Confidence:
+        """The most that may be claimed from silences in this conversation."""
+        if self.unseen is not None or self.cut:
+            return Confidence.LIKELY
+        parts = [p for p in (self.nonce, self.identity, self.session) if p is not None]
+        return Confidence.STRONG if any(p.missing for p in parts) else Confidence.CERTAIN
+
+    @property
+    def is_spark(self) -> bool:
+        """Whether the handshake or frames of this protocol were seen."""
+        return self.conversation.kind == "spark"
+
+    @property
+    def address(self) -> str:
+        """The server as the user would type it."""
+        return self.conversation.server.ip
+
+    def finding(
+        self,
+        code: str,
+        confidence: Confidence,
+        *evidence: Evidence,
+        summary: str | None = None,
+        because: str = "",
+        ruled_out: tuple[RuledOut, ...] = (),
+        silence: bool = False,
+        **details: object,
+    ) -> Finding:
+        """Make a finding about this conversation. ``silence`` says that it rests on nothing having come."""
+        spec = FINDINGS[code]
+        words = {"server": self.address, "port": self.conversation.server.port, "mac": "", **details}
+        return Finding(
+            code=code,
+            confidence=weaker(confidence, self.cap) if silence else confidence,
+            summary=summary or spec.says.format(**words),
+            severity=spec.severity,
+            evidence=evidence,
+            ruled_out=ruled_out,
+            settle=(spec.settle,) if spec.settle else (),
+            fix=tuple(step.format(**words) if "{" in step else step for step in spec.fix),
+            conversations=(self.conversation.number,),
+            packets=tuple(sorted({n for item in evidence for n in item.packets})),
+            first_ns=self.conversation.start_ns,
+            last_ns=self.conversation.start_ns,
+            device=self.conversation.device.ip,
+            because=because,
+            details=dict(details),
+        )

@@ -1,0 +1,208 @@
+"""SPK001, SPK501, SPK503, SPK505, SPK601, SPK602: how a session goes on, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from analyzer.catalogue import HELLO_FRAMES, NONCE_SIZE, PING_ANSWER_LIMIT, SESSION_SIZE
+from analyzer.findings import Confidence, Evidence, Finding, NotChecked, Severity
+from analyzer.rules.facts import NS, Facts
+from analyzer.streams import Sender
+from analyzer.wording import duration, number, packets, plural
+
+STORM_SHARE: Final = 0.05
+"""Share of repeated bytes from which a link is called lossy."""
+STORM_SEGMENTS: Final = 20
+GIVEN_UP_TRIES: Final = 3
+ASKS: Final = 2
+"""Reports of a missing chunk in a row, at the 3 s timer and without a chunk in answer."""
+STALL: Final = 12 * NS
+ANSWER_SLACK: Final = 0.95
+
+
+def healthy(facts: Facts) -> Iterator[Finding]:
+    """SPK001: login complete, and messages after it."""
+    c = facts.conversation
+    if c.reached != "established" or not facts.is_spark or facts.device.midway or facts.server.midway:
+        return
+    if facts.session is None and facts.unseen is None:
+        return
+    evidence = []
+    answer = c.server_hello
+    if answer is not None:
+        evidence.append(
+            Evidence(
+                f"Packet {number(answer.packet)}: a server says hello only after it has opened a hello.",
+                (answer.packet,),
+            )
+        )
+    total = facts.device.frames + facts.server.frames
+    legal = "All" if not facts.device.lost and not facts.server.lost else "Not all of the"
+    evidence.append(Evidence(f"{legal} {plural(total, 'message')} have legal lengths."))
+    watch = c.watch
+    if watch.pings_answered:
+        evidence.append(
+            Evidence(
+                f"When idle, the device pings and is answered in {duration(watch.ping_rtt_ns[0])}"
+                + (
+                    f" to {duration(watch.ping_rtt_ns[1])}"
+                    if watch.ping_rtt_ns[1] > 1.5 * watch.ping_rtt_ns[0]
+                    else ""
+                )
+                + f" ({plural(watch.pings_answered, 'time')})."
+            )
+        )
+    yield facts.finding("SPK001", Confidence.STRONG, *evidence, silence=True)
+
+
+def framing_lost(facts: Facts) -> Iterator[Finding]:
+    """SPK501: a length that cannot be one, without a hole before it."""
+    c = facts.conversation
+    if c.reached != "established" or facts.device.midway or facts.server.midway or not facts.is_spark:
+        return
+    for side in (facts.device, facts.server):
+        holes = [h.offset for h in c.holes]
+        for lost in side.lost[:1]:
+            if lost.offset == NONCE_SIZE + SESSION_SIZE or any(offset <= lost.offset for offset in holes):
+                continue
+            yield facts.finding(
+                "SPK501",
+                Confidence.STRONG,
+                Evidence(
+                    f"Packet {number(lost.packet)}: a length of {number(lost.field)} from the {lost.sender}, where a"
+                    " message should begin.",
+                    (lost.packet,),
+                ),
+                packet=number(lost.packet),
+            )
+
+
+def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
+    """SPK503: nothing from the server for 10 s after a ping that TCP delivered."""
+    c, ping = facts.conversation, facts.conversation.watch.unanswered
+    if ping is None or not facts.is_spark or facts.unseen is not None or c.reached != "established":
+        return
+    if c.watch.update is not None and c.watch.update.last_ns > ping.time_ns - STALL:
+        return
+    waited = facts.watched_until - ping.time_ns
+    if waited < PING_ANSWER_LIMIT * ANSWER_SLACK * NS:
+        yield NotChecked(
+            "SPK503",
+            f"{'The connection' if c.closings else 'The capture'} ends {duration(waited)} after the device's ping (packet"
+            f" {number(ping.packet)}); the server has 10 s to answer it.",
+            (c.number,),
+        )
+        return
+    if facts.device.acked < facts.device.sent:
+        return  # SPK505: it was not even delivered
+    lost = [h for h in c.holes if h.sender is Sender.SERVER and h.time_ns >= ping.time_ns]
+    if lost or facts.server.sent > facts.server.captured + sum(
+        h.length for h in c.holes if h.sender is Sender.SERVER
+    ):
+        return
+    end = facts.closing(Sender.DEVICE)
+    evidence = [
+        Evidence(
+            f"Packet {number(ping.packet)}: 18 bytes from the device after 15 s of silence, a ping. It was acknowledged,"
+            f" but no message came in {duration(waited)}.",
+            (ping.packet,),
+        )
+    ]
+    if c.watch.pings_answered:
+        evidence.append(
+            Evidence(f"Before it, {plural(c.watch.pings_answered, 'ping was', 'pings were')} answered.")
+        )
+    if end is not None and end is facts.first_closing:
+        evidence.append(Evidence(f"The device then hung up ({packets([end.packet])}).", (end.packet,)))
+    yield facts.finding(
+        "SPK503",
+        Confidence.STRONG,
+        *evidence,
+        because="that the server's program hangs: its computer still confirms packets.",
+        silence=True,
+    )
+
+
+def packets_lost(facts: Facts) -> Iterator[Finding]:
+    """SPK505: data repeated; major only when the connection ended by it."""
+    c = facts.conversation
+    if facts.unseen is not None or c.kind not in ("spark",):
+        return
+    for sender in Sender:
+        side = c.sides[sender]
+        quality = side.quality
+        given_up = (
+            side.unacked_tries >= GIVEN_UP_TRIES and side.acked < side.sent and side.unacked_since is not None
+        )
+        share = quality.retransmitted / quality.data_segments if quality.data_segments else 0.0
+        if given_up and side.unacked_since is not None:
+            finding = facts.finding(
+                "SPK505",
+                Confidence.STRONG,
+                Evidence(
+                    f"Data of packet {number(side.unacked_since.packet)} from the {sender} was sent"
+                    f" {plural(side.unacked_tries, 'time')} and never acknowledged.",
+                    (side.unacked_since.packet,),
+                ),
+                because=f"that nothing from the {sender} arrives any more.",
+                sender=sender,
+            )
+            yield finding
+        elif share > STORM_SHARE and quality.data_segments >= STORM_SEGMENTS:
+            finding = facts.finding(
+                "SPK505",
+                Confidence.STRONG,
+                Evidence(
+                    f"{number(quality.retransmitted)} of {plural(quality.data_segments, 'data packet')} from the"
+                    f" {sender} are repeats."
+                ),
+                summary=f"Some packets from the {sender} get lost on the way and are sent again; the connection"
+                " survives it.",
+                sender=sender,
+            )
+            finding.severity = Severity.MINOR
+            yield finding
+
+
+def update_fails(facts: Facts) -> Iterator[Finding | NotChecked]:
+    """SPK601 and SPK602: an update that stops."""
+    update = facts.conversation.watch.update
+    if update is None or not facts.is_spark or facts.unseen is not None:
+        return
+    if update.asked >= ASKS and update.last_asked is not None:
+        yield facts.finding(
+            "SPK602",
+            Confidence.STRONG,
+            Evidence(
+                f"{plural(update.chunks, 'frame')} of {update.size} bytes from the server, the last in packet"
+                f" {number(update.last_packet)}: chunks of an update.",
+                (update.first_packet, update.last_packet),
+            ),
+            Evidence(
+                f"After it the device asked {plural(update.asked, 'time')} at intervals of 3 s (packets"
+                f" {number(update.first_asked or 0)} to {number(update.last_asked)}), and no chunk came any more.",
+                (update.first_asked or 0, update.last_asked),
+            ),
+            because="that the server has given up the update.",
+            silence=True,
+            chunks=update.chunks,
+        )
+        return
+    waited = facts.watched_until - update.last_ns
+    if not update.device_since and not update.server_since and waited >= STALL:
+        yield facts.finding(
+            "SPK601",
+            Confidence.LIKELY,
+            Evidence(
+                f"The last chunk is in packet {number(update.last_packet)}; the device sends nothing in"
+                f" {duration(waited)}.",
+                (update.last_packet,),
+            ),
+            because="that the device stopped in mid-update.",
+            silence=True,
+            chunks=update.chunks,
+        )
+
+
+__all__ = ["HELLO_FRAMES", "framing_lost", "healthy", "packets_lost", "ping_unanswered", "update_fails"]

@@ -1,0 +1,143 @@
+"""What can be said of a running session from frame sizes and times alone: pings, and firmware updates.
+
+It sees every frame of a conversation once and keeps counts and a few places, so its size does not depend on
+how long the session was. What a frame says is not known here; what it probably is follows from the timers of
+the firmware (PROTOCOL 6) and the sizes of the messages (DIAGNOSES 0.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from analyzer.catalogue import CHUNK_FRAMES, CHUNK_SILENCE, PING_AFTER, SMALLEST_FRAME_ON_WIRE
+from analyzer.frames import Frame
+from analyzer.streams import Sender
+
+NS: Final = 1_000_000_000
+TOLERANCE: Final = 0.1
+"""Timers of the firmware are polled between other work; a tenth covers what the captures show."""
+CHUNKS_OF_AN_UPDATE: Final = 3
+"""Frames of one chunk size in a row, without which it is not called an update: events and Describe answers can
+have such a size too."""
+
+
+@dataclass(slots=True)
+class Ping:
+    """A probable ping: the device's 18-byte frame after about 15 s without a word from the server."""
+
+    packet: int
+    time_ns: int
+    answer_packet: int | None = None
+    answer_ns: int | None = None
+
+
+@dataclass(slots=True)
+class Update:
+    """A probable firmware update: a run of server frames of one chunk size.
+
+    ``chunks`` counts frames of that size, ``asked`` the device's 18-byte frames at the 3 s rhythm of a chunk
+    that is missed, since the last chunk. ``server_since`` counts the server's other frames since then.
+    """
+
+    size: int
+    begun_packet: int | None
+    first_packet: int
+    first_ns: int
+    last_packet: int
+    last_ns: int
+    chunks: int = 1
+    asked: int = 0
+    asked_total: int = 0
+    first_asked: int | None = None
+    last_asked: int | None = None
+    last_asked_ns: int = 0
+    server_since: int = 0
+    device_since: int = 0
+
+
+class SessionWatch:
+    """Watches one session. Feed it frames in the order they are cut."""
+
+    __slots__ = (
+        "_announced",
+        "_last_device_ns",
+        "_last_server_ns",
+        "_run",
+        "_run_size",
+        "ping_rtt_ns",
+        "pings",
+        "pings_answered",
+        "unanswered",
+        "update",
+    )
+
+    def __init__(self) -> None:
+        self.pings = 0
+        self.pings_answered = 0
+        self.ping_rtt_ns: list[int] = []  # shortest and longest
+        self.unanswered: Ping | None = None
+        self.update: Update | None = None
+        self._last_server_ns: int | None = None
+        self._last_device_ns: int | None = None
+        self._run = 0
+        self._run_size = 0
+        self._announced: int | None = (
+            None  # packet of the server's last 34-byte frame: UpdateBegin has that size
+        )
+
+    def take(self, frame: Frame) -> None:
+        """Take the next frame."""
+        if frame.sender is Sender.SERVER:
+            self._take_server(frame)
+            self._last_server_ns = frame.time_ns
+        else:
+            self._take_device(frame)
+            self._last_device_ns = frame.time_ns
+
+    def finish(self) -> None:
+        """Forget a run of frames that was too short to be an update."""
+        if self.update is not None and self.update.chunks < CHUNKS_OF_AN_UPDATE:
+            self.update = None
+
+    def _take_server(self, frame: Frame) -> None:
+        ping = self.unanswered
+        if ping is not None and frame.time_ns >= ping.time_ns:
+            self.pings_answered += 1
+            rtt = frame.time_ns - ping.time_ns
+            self.ping_rtt_ns = [min([rtt, *self.ping_rtt_ns]), max([rtt, *self.ping_rtt_ns])]
+            self.unanswered = None
+        update = self.update
+        if frame.size in CHUNK_FRAMES:
+            if update is None or (update.size != frame.size and update.chunks < CHUNKS_OF_AN_UPDATE):
+                self.update = Update(
+                    frame.size, self._announced, frame.packet, frame.time_ns, frame.packet, frame.time_ns
+                )
+            elif update.size == frame.size:
+                update.chunks += 1
+                update.last_packet, update.last_ns = frame.packet, frame.time_ns
+                update.asked = update.server_since = update.device_since = 0
+                update.first_asked = update.last_asked = None
+        elif update is not None:
+            update.server_since += 1
+        if frame.size == 34:
+            self._announced = frame.packet
+
+    def _take_device(self, frame: Frame) -> None:
+        small = frame.size == SMALLEST_FRAME_ON_WIRE
+        heard = max(self._last_server_ns or 0, self._last_device_ns or 0)
+        if small and self._last_server_ns is not None and self.unanswered is None:
+            silence = (frame.time_ns - self._last_server_ns) / NS
+            if silence >= PING_AFTER * (1 - TOLERANCE) and frame.time_ns - heard >= NS:
+                self.pings += 1
+                self.unanswered = Ping(frame.packet, frame.time_ns)
+        update = self.update
+        if update is None:
+            return
+        update.device_since += 1
+        since = (frame.time_ns - max(update.last_ns, update.last_asked_ns)) / NS
+        if small and abs(since - CHUNK_SILENCE) <= CHUNK_SILENCE * TOLERANCE + 0.1:
+            update.asked += 1
+            update.asked_total += 1
+            update.first_asked = update.first_asked or frame.packet
+            update.last_asked, update.last_asked_ns = frame.packet, frame.time_ns

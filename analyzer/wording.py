@@ -1,0 +1,113 @@
+"""How numbers and foreign text read in every report: durations, sizes, packet lists, quoted bytes."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+QUOTED: Final = 60
+"""Characters of text from the network that are shown."""
+LISTED_PACKETS: Final = 6
+EXACT_BYTES: Final = 9_999
+
+
+def number(value: int) -> str:
+    """Return 43000 as ``43,000``."""
+    return f"{value:,}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return ``1 packet``, ``2 packets``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def size(count: int) -> str:
+    """Return bytes exactly up to 9,999, then as ``62.0 kB``, ``1.1 GB``."""
+    if count <= EXACT_BYTES:
+        return plural(count, "byte")
+    value, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 999.95:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}"
+
+
+def duration(nanoseconds: int) -> str:
+    """Return a time span with three digits at most: ``42 µs``, ``0.2 ms``, ``59 ms``, ``20.0 s``,
+    ``4 min 10 s``, ``17 h 46 min``, ``3 d 4 h``."""
+    if nanoseconds < 0:
+        return "−" + duration(-nanoseconds)
+    if nanoseconds < 99_500:
+        return f"{nanoseconds / 1e3:.0f} µs"
+    milliseconds = nanoseconds / 1e6
+    if milliseconds < 9.95:
+        return f"{milliseconds:.1f} ms"
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms"
+    seconds = nanoseconds / 1e9
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def moment(time_ns: int) -> str:
+    """Return a time as ``2026-11-23 03:08:23 UTC``."""
+    try:
+        return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, OSError, ValueError):
+        return f"{time_ns // 1_000_000_000} s after 1970"
+
+
+def clock(time_ns: int) -> str:
+    """Return the time of day as ``03:08`` (UTC)."""
+    try:
+        return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%H:%M")
+    except (OverflowError, OSError, ValueError):
+        return "--:--"
+
+
+def packets(numbers: Iterable[int], *, most: int = LISTED_PACKETS) -> str:
+    """Return ``packet 8`` or ``packets 8, 24, 35``, with the count of those left out."""
+    every = sorted(set(numbers))
+    listed = ", ".join(number(n) for n in every[:most])
+    if len(every) > most:
+        listed += f" and {number(len(every) - most)} more"
+    return f"{'packet' if len(every) == 1 else 'packets'} {listed}"
+
+
+def span(first: int, last: int) -> str:
+    """Return a run of packets: ``8`` or ``8–14``."""
+    return number(first) if first == last else f"{number(first)}–{number(last)}"
+
+
+def listing(words: Sequence[str], last: str = "and") -> str:
+    """Join words as a sentence does: ``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def printable(text: str) -> str:
+    """Escape everything in foreign text that a terminal could act on or that changes its direction."""
+    return "".join(
+        char
+        if char == " " or (char.isprintable() and unicodedata.category(char) not in ("Cf", "Co", "Cn"))
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def quote(data: bytes, *, most: int = QUOTED) -> str:
+    """Return bytes from the network as quoted, escaped text, cut at ``most`` characters."""
+    text = printable(data.decode("utf-8", "replace")).replace('"', '\\"')
+    return f'"{text[:most]}…"' if len(text) > most else f'"{text}"'
