@@ -191,9 +191,7 @@ class Background:
             self.kinds["DNS"] += 1
             self._take_dns(datagram)
         elif (
-            datagram.target_port == SPARK_PORT
-            and len(payload) == PRESENCE_SIZE
-            and payload.startswith(PRESENCE_PREFIX)
+            datagram.target_port == SPARK_PORT and len(payload) == PRESENCE_SIZE and payload.startswith(PRESENCE_PREFIX)
         ):
             self.kinds["announcement"] += 1
             if len(self.announcements) < ANNOUNCERS:
@@ -257,9 +255,7 @@ class Background:
             if known is not None and known.answer_packet is None:
                 known.tries += 1
             elif known is None and len(self.questions) < QUESTIONS:
-                self.questions[arp.sender, arp.target] = Question(
-                    arp.number, arp.time_ns, arp.sender, arp.target
-                )
+                self.questions[arp.sender, arp.target] = Question(arp.number, arp.time_ns, arp.sender, arp.target)
         elif arp.operation == 2:
             known = self.questions.get((arp.target, arp.sender))
             if known is not None and known.answer_packet is None:

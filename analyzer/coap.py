@@ -133,14 +133,6 @@ class CoapMessage:
         """The Uri-Query options as raw bytes: this protocol writes binary numbers there."""
         return [value for number, value in self.options if number == URI_QUERY]
 
-    @property
-    def max_age(self) -> int | None:
-        """The Max-Age option in seconds, or None."""
-        for number, value in self.options:
-            if number == MAX_AGE:
-                return int.from_bytes(value, "big")
-        return None
-
 
 def decode(data: bytes) -> CoapMessage:
     """Read one whole CoAP message from ``data``. Never raises; see `CoapMessage.anomalies`."""

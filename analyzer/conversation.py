@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from analyzer.catalogue import HELLO_FRAMES, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
 from analyzer.frames import Frame, LostBoundary
@@ -111,6 +111,16 @@ class Side:
     midway: bool = False
 
 
+class StreamTap(Protocol):
+    """Somebody who wants the bytes of both directions as TCP delivered them."""
+
+    def receive(self, sender: Sender, data: bytes, packet: int, time_ns: int) -> None:
+        """Take the next bytes of one direction, all from one packet."""
+
+    def skip(self, sender: Sender, hole: Hole) -> None:
+        """Take note of missing bytes."""
+
+
 class Conversation:
     """One TCP connection, from its SYN (or the first packet in the capture) to its end."""
 
@@ -138,11 +148,10 @@ class Conversation:
         self.kind = "empty"
         self.finished = False
         self.on_frame: Callable[[Conversation, Frame], str | None] | None = None
+        self.tap: StreamTap | None = None
         self._isn: dict[Sender, int] = {}
         self._turns = {sender: TurnReader(sender, self._take_frame) for sender in Sender}
-        self._streams = {
-            sender: Stream(sender, _Recorder(self, sender, self._turns[sender])) for sender in Sender
-        }
+        self._streams = {sender: Stream(sender, _Recorder(self, sender, self._turns[sender])) for sender in Sender}
         self._readers = {sender: CoapTcpReader() for sender in Sender}
         self._headers: dict[Sender, deque[tuple[tuple[int | None, int, int, int, int], int, int]]] = {
             sender: deque(maxlen=COPIES) for sender in Sender
@@ -280,9 +289,7 @@ class Conversation:
         side = self.sides[frame.sender]
         side.frames += 1
         dead = self.on_frame(self, frame) if self.on_frame else None
-        seen = FrameSeen(
-            frame.sender, frame.index, frame.size, frame.packet, frame.time_ns, frame.follows_gap, dead
-        )
+        seen = FrameSeen(frame.sender, frame.index, frame.size, frame.packet, frame.time_ns, frame.follows_gap, dead)
         if len(side.sizes) < SIZES or frame.size in side.sizes:
             side.sizes[frame.size] += 1
         if len(self.first_frames) < FIRST_FRAMES:
@@ -355,11 +362,7 @@ class Conversation:
         """The device's first frame after the session offer, when it can be a hello."""
         for frame in self.first_frames:
             if frame.sender is Sender.DEVICE and not frame.dead:
-                return (
-                    frame
-                    if frame.size in HELLO_FRAMES and frame.index == self.sides[Sender.DEVICE].early
-                    else None
-                )
+                return frame if frame.size in HELLO_FRAMES and frame.index == self.sides[Sender.DEVICE].early else None
         return None
 
     @property
@@ -396,18 +399,20 @@ class Conversation:
 class _Recorder:
     """Passes a stream's bytes to the turn reader, and its holes to the conversation as well."""
 
-    __slots__ = ("_conversation", "_turn")
+    __slots__ = ("_conversation", "_sender", "_turn")
 
     def __init__(self, conversation: Conversation, sender: Sender, turn: TurnReader) -> None:
         self._conversation = conversation
+        self._sender = sender
         self._turn = turn
 
     def receive(self, data: bytes, packet: int, time_ns: int) -> None:
+        if self._conversation.tap is not None:
+            self._conversation.tap.receive(self._sender, data, packet, time_ns)
         self._turn.receive(data, packet, time_ns)
 
     def skip(self, hole: Hole) -> None:
+        if self._conversation.tap is not None:
+            self._conversation.tap.skip(self._sender, hole)
         self._conversation._take_hole(hole)
         self._turn.skip(hole)
-
-
-__all__ = ["Closing", "Conversation", "Endpoint", "FrameSeen", "HoleReason", "Seen", "Side"]

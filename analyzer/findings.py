@@ -82,10 +82,11 @@ class FindingSpec:
     title: str  # headline of `explain`
     short: str  # what the report calls it when it is ruled out
     says: str  # the sentence for the owner
+    of: str  # the same as a predicate, for "192.168.1.104 ..." where several devices are told of
     means: str
     looks: str
     led: str = ""
-    fix: tuple[str, ...] = ()  # numbered steps; a line that begins with two blanks is a command
+    fix: tuple[str, ...] = ()  # numbered steps; one that begins with two blanks is a command, one with "· " an aside
     causes: tuple[str, ...] = ()
     settle: str = ""
     not_it: tuple[tuple[str, str], ...] = ()  # look-alikes: code, and how it differs
@@ -95,9 +96,8 @@ class FindingSpec:
 
 
 DOCTOR: Final = "  particle keys doctor DEVICE_ID"
-DOCTOR_SENDS: Final = (
-    'Read its output to the end: SENDING the key must succeed, not only "Okay! New keys in place".'
-)
+DOCTOR_SENDS: Final = 'Read its output to the end: SENDING the key must succeed, not only "Okay! New keys in place".'
+OWN_SERVER: Final = "· Own server, not the Particle cloud: sparkshark explain SPK301"
 DFU: Final = "Put the device in DFU mode (blinking yellow) on USB, and type"
 
 _SPECS: Final = (
@@ -110,6 +110,7 @@ _SPECS: Final = (
         short="A working session",
         says="The device logs in and stays connected. If something does not work, the cause is elsewhere: the"
         " program on the device, claiming, or an access token.",
+        of="logs in and stays connected",
         means='Greeting, "who I am", reply and both hellos are there. A server says hello only after it has'
         " opened the device's hello, so both have the same session key.",
         looks="40, 256 and 384 bytes, then frames of legal length both ways; when idle, 18 bytes from the device"
@@ -128,13 +129,14 @@ _SPECS: Final = (
         title="Nothing answers at the server's address",
         short="Network, firewall",
         says="Nothing answers at {server} port {port}. No key can cause this.",
+        of="gets no answer from {server}",
         means="The device asks to connect and gets neither an answer nor a refusal. Something on the way drops"
         " the packets, or the server is switched off.",
         looks="SYN, repeated with growing pauses; no SYN-ACK, no RST.",
         led="blinking cyan, then 2 blinks (no internet) or 3 blinks (cloud unreachable)",
         fix=(
             "On a computer in the same Wi-Fi:  nc -vz {server} {port}",
-            "  (Windows: Test-NetConnection {server} -Port {port})",
+            "· Windows: Test-NetConnection {server} -Port {port}",
             "It fails too: try the device on a phone hotspot. If it works there, let TCP {port} OUT in the router."
             " Nothing has to be let in.",
             "It succeeds: only this device is blocked (MAC filter?).",
@@ -157,6 +159,7 @@ _SPECS: Final = (
         short="Refused, nothing listening",
         says="{server} refuses the connection on port {port}: the address answers, but nothing listens there, or"
         " a firewall says no.",
+        of="is refused by {server}",
         means="The request to connect was answered with a RST, or the connection was cut off before a byte came.",
         looks="SYN, then RST; or SYN-ACK and a RST from the server's side before any data.",
         led="3 blinks",
@@ -188,6 +191,7 @@ _SPECS: Final = (
         title="Something else answers on this port",
         short="Login page, proxy",
         says="{service} answers in place of the Spark server.",
+        of="meets another service in place of the Spark server",
         means="The first bytes from the server's side are not the 40 random bytes of a greeting. The device takes"
         " any 40 bytes for a greeting and goes on, so only a capture shows it.",
         looks="Readable text or a TLS record where the greeting belongs.",
@@ -215,6 +219,7 @@ _SPECS: Final = (
         title="The connection is accepted, then nothing comes",
         short="Silent server",
         says="{server} accepts the connection but never sends its greeting, so the login cannot begin.",
+        of="gets no greeting from {server}",
         means="A Spark server speaks first, at once. Something accepts the connection and says nothing: a hung"
         " server program, another service that waits to be asked, or a proxy that answers for everyone.",
         looks="SYN, SYN-ACK, ACK, then no byte from the server before one side gives up; the device waits 20 s.",
@@ -244,6 +249,7 @@ _SPECS: Final = (
         title="The greeting has the wrong size",
         short="Broken greeting",
         says="The server's greeting has {size} bytes instead of 40, so the login cannot begin.",
+        of="gets a broken greeting",
         means="The server does not speak this protocol correctly, or its data was cut on the way.",
         looks="1 to 39 bytes from the server and then nothing, or more than 40 before the device has answered.",
         led="fast cyan, red after 20 s",
@@ -265,6 +271,7 @@ _SPECS: Final = (
         title="The device does not answer the greeting",
         short="Device that does not answer",
         says="The server greets the device; the device never says who it is.",
+        of="does not answer the server's greeting",
         means="The greeting arrived, and the device has nothing to send: it hangs, or it cannot use the server key"
         " that is stored in it.",
         looks="40 bytes from the server, acknowledged; no byte from the device for 20 s or until one side closes.",
@@ -289,6 +296,7 @@ _SPECS: Final = (
         title='"Who I am" comes in pieces, or in the wrong size',
         short='"Who I am" in pieces',
         says='The device\'s "who I am" {how}, and the server hangs up.',
+        of='sends "who I am" in pieces, and the server hangs up',
         means="Both open servers read once and decrypt what has arrived by then. When the 256 bytes come in two"
         " packets, the server may see only the first and hang up, although every key is right.",
         looks="The 256 bytes in several packets, and the server closes within 1 s without a reply; or another size.",
@@ -322,6 +330,7 @@ _SPECS: Final = (
         short="Wrong server key, unknown device",
         says="The server reads the device's \"who I am\" and hangs up: the device has another server's key, or the"
         " server does not know this device.",
+        of='is refused by the server after "who I am"',
         means="The greeting passed, the device answered, and the server refused the answer. Either it could not"
         " open it, or it opened it and has no (or another) key on file for this device.",
         looks="40 and 256 bytes, then the server closes within 1 s without sending 384.",
@@ -355,6 +364,7 @@ _SPECS: Final = (
         title="The server's reply has the wrong size",
         short="Key of the wrong size",
         says="The server's reply has {size} bytes instead of 384: a key of the wrong size is on file.",
+        of="gets a reply of the wrong size",
         means="The reply is one block as large as the device's key and one as large as the server's. Only 128 + 256"
         " fits this protocol.",
         looks="Another number of bytes than 384 from the server after the device's 256.",
@@ -384,6 +394,7 @@ _SPECS: Final = (
         short="Reply that cannot be used",
         says="The server accepts the device, but the device cannot use the server's reply, so the login never"
         " finishes.",
+        of="cannot use the server's reply",
         means="The server locked its reply with the key on file for this device. The device cannot open it, or does"
         " not accept it. The network, the server's key and the device's ID are right, or no reply would have come.",
         looks="40, 256 and 384 bytes, then no message from the device within 5 s.",
@@ -394,6 +405,7 @@ _SPECS: Final = (
             DFU,
             DOCTOR,
             DOCTOR_SENDS,
+            OWN_SERVER,
         ),
         causes=("SPK301 keys are no pair (usual)", "SPK306 unlucky key", "SPK303 signature"),
         settle="--device-key FILE tells 301 from 306; with --server-key FILE also 303.",
@@ -414,6 +426,7 @@ _SPECS: Final = (
         short="Dead-key message",
         says="The server accepts the device, but the device cannot use the server's reply, so the login never"
         " finishes.",
+        of="cannot use the server's reply",
         means="Firmware of 2014 goes on talking after a failed login, with whatever key is in its memory: all zero"
         " after power-up, else that of the session before. Seeing one proves that the login failed.",
         looks="An 18-byte frame that opens under the all-zero key (or the previous session's), after the 384 bytes"
@@ -424,6 +437,7 @@ _SPECS: Final = (
             DFU,
             DOCTOR,
             DOCTOR_SENDS,
+            OWN_SERVER,
         ),
         causes=("SPK301 keys are no pair (usual)", "SPK306 unlucky key", "SPK303 signature"),
         settle="--device-key FILE tells 301 from 306; with --server-key FILE also 303.",
@@ -440,6 +454,7 @@ _SPECS: Final = (
         title="The device's hello is not answered",
         short="Server that ignores the hello",
         says="The device logs in and says hello, but the server does not say hello back.",
+        of="says hello and gets no hello back",
         means="The device has just checked the server's reply, so the keys are right. The server could not read the"
         " hello, lost it, or waits for something else.",
         looks="40, 256, 384, then 18 or 34 bytes from the device, and no message from the server.",
@@ -464,6 +479,7 @@ _SPECS: Final = (
         title="The login works, but slowly",
         short="Slow login",
         says="The login takes {total}: {step}.",
+        of="logs in slowly",
         means="One step of the login takes so long that a timer may cut it: some servers give up after 10 s, the"
         " device after 20 s a step.",
         looks="More than 5 s for the device's step, 2 s for the server's, or 8 s in all.",
@@ -483,6 +499,7 @@ _SPECS: Final = (
         title="The device's key and the server's copy are no pair",
         short="Wrong device key",
         says="The server locks its reply with a key that is not this device's key.",
+        of="cannot use the server's reply: it is locked with another key",
         means="Device and server each have a key, but not a matching pair.",
         looks="As SPK206; the 128 bytes do not open with the device's private key.",
         led="orange",
@@ -505,6 +522,7 @@ _SPECS: Final = (
         title="The device has another server's key",
         short="Wrong server key",
         says='The device locks "who I am" for another server.',
+        of='locks "who I am" for another server',
         means="The server key stored in the device is not this server's.",
         looks="As SPK204, on every attempt; the 256 bytes do not open with the server's private key.",
         led="fast cyan with a short red burst",
@@ -532,6 +550,7 @@ _SPECS: Final = (
         title="The signature on the reply is another server's",
         short="Impostor server",
         says="Another server answers: its reply is not signed with the key that the device trusts.",
+        of="is answered by another server",
         means="Someone who has the device's public key, but not the server's private key, answers. Usually the"
         " server's key was made anew; in theory an interceptor.",
         looks="As SPK206; the device key opens the 128 bytes, the signature does not verify.",
@@ -555,6 +574,7 @@ _SPECS: Final = (
         title="The server does not know this device, or knows it with another key",
         short="Unknown device",
         says='The server can read "who I am", but does not know this device, or knows it with another key.',
+        of="is not known to the server",
         means="The server opened the 256 bytes and found no (or another) key on file.",
         looks="As SPK204; the 256 bytes open with the server's private key and carry the right greeting.",
         led="fast cyan with a short red burst",
@@ -578,6 +598,7 @@ _SPECS: Final = (
         title="A correct key that the firmware cannot read",
         short="Unlucky key",
         says="The device's key is correct, but its firmware misreads it. About 1 key in 100 is like that.",
+        of="has a key that its firmware misreads",
         means="The firmware does not read the lengths in the key file; one number that is a byte shorter than usual"
         " puts everything after it out of step.",
         looks="As SPK206, although keys doctor succeeded.",
@@ -598,6 +619,7 @@ _SPECS: Final = (
         title="The server's program refuses such messages",
         short="Server program too new or too old",
         says="The keys are right; the server's program can no longer open such messages.",
+        of='is refused by a server program that cannot open its "who I am"',
         means="New Node.js versions refuse this kind of encryption, or answer a wrong key with random bytes.",
         looks="As SPK204, for every device, from one moment on.",
         led="fast cyan with a short red burst",
@@ -617,6 +639,7 @@ _SPECS: Final = (
         title='"Malformed CoAP" is a red herring',
         short="CoAP error codes",
         says="The CoAP codes that Wireshark shows are random bytes read as CoAP. Ignore them.",
+        of="is shown as CoAP by Wireshark",
         means="Wireshark takes TCP port 5683 for CoAP. The greeting and the locked blocks are random numbers, and"
         " every message begins with its length: none of it is CoAP before it is decrypted.",
         looks='"Unknown 16" again and again, and some random code for the greeting.',
@@ -634,6 +657,7 @@ _SPECS: Final = (
         title="The two sides no longer agree where a message begins",
         short="Lost framing",
         says="From packet {packet} on the bytes are no messages of this protocol any more.",
+        of="loses its place in the messages",
         means="A message's length field holds a value that no message can have. One side lost its place, usually"
         " a server bug.",
         looks="A length of 0, no multiple of 16, or over 1,024, with no hole in the capture before it.",
@@ -652,6 +676,7 @@ _SPECS: Final = (
         title="A ping is not answered",
         short="Unanswered ping",
         says="The device works until the server stops answering: a ping gets no answer, so the device hangs up.",
+        of="hangs up because a ping is not answered",
         means="The device pings after 15 s without a word from the server and waits 10 s. The server's computer"
         " still confirms the packet, so its program hangs.",
         looks="18 bytes from the device after 15 s of silence, acknowledged by TCP, no message back within 10 s.",
@@ -674,6 +699,7 @@ _SPECS: Final = (
         title="Packets get lost on the way",
         short="Bad radio link",
         says="Packets get lost on the way, mostly those from the {sender}.",
+        of="loses packets",
         means="The same data is sent again and again. A session survives much of it; it ends when nothing arrives"
         " any more.",
         looks="Repeated data without an answer.",
@@ -696,6 +722,7 @@ _SPECS: Final = (
         title="An update stops in the middle",
         short="Stalled update",
         says="A firmware update stops after {chunks} chunks: the device sends nothing more.",
+        of="stops in the middle of an update",
         means="The server sends chunks of a new firmware and the device stops answering.",
         looks="A run of equal frames of 274, 290, 530 or 546 bytes, then nothing for 12 s.",
         led="magenta, solid",
@@ -714,6 +741,7 @@ _SPECS: Final = (
         short="Missed chunks",
         says="A firmware update fails: the device asks for a missing part again and again, and the server no longer"
         " sends it.",
+        of="asks for a part of an update again and again",
         means="The device reports a chunk as missing every 3 s. The servers give up after some of these reports.",
         looks="After a run of equal chunk frames: 18 bytes from the device every 3 s, and no chunk any more.",
         led="magenta, then back to the old firmware",
@@ -737,6 +765,7 @@ _SPECS: Final = (
         short="Capture begun midway",
         says="The device was already connected when the capture began. The login is not in the file, so it cannot"
         " be judged.",
+        of="was already connected when the capture began",
         means="There is no request to connect. The session key travels only in the login, so no RSA key can open"
         " what follows.",
         looks="No SYN; the first bytes are frames.",
@@ -753,6 +782,7 @@ _SPECS: Final = (
         title="Only one direction was captured",
         short="One-way capture",
         says="Only packets from the {sender} are in the capture; who was silent cannot be told.",
+        of="was captured in one direction only",
         means="The other direction took another way, or was filtered out. What it sent is known only by size, from"
         " the numbers that acknowledge it.",
         looks="Acknowledgements of data that is not in the capture.",
@@ -769,6 +799,7 @@ _SPECS: Final = (
         title="Bytes are missing from the capture",
         short="Hole in the capture",
         says="The capture misses bytes that were on the wire.",
+        of="was captured with holes",
         means="Packets were not captured, or only their first bytes. The connection itself need not have lost them.",
         looks="Sequence numbers that were acknowledged but never captured; captured length below the original.",
         fix=("Complete next time:", "  tcpdump -s 0 -B 8192 -w FILE port 5683"),
@@ -785,6 +816,7 @@ _SPECS: Final = (
         title="The capture holds packets twice, or with wrong checksums",
         short="Capture artefacts",
         says="The capture holds {what}; this was taken into account.",
+        of="was captured with copies or wrong checksums",
         means='Mirror ports and "any" interfaces record a packet twice; a computer that captures its own packets'
         " sees their checksums before the network card has filled them in.",
         looks="The same packet again within a millisecond, or on another interface.",
@@ -799,6 +831,7 @@ _SPECS: Final = (
         title="What can be seen from where the capture was made",
         short="Wrong place to capture",
         says="{what}",
+        of="cannot be seen from here",
         means="Where the capture is made decides what can be seen.",
         looks="Encrypted Wi-Fi frames, or only broadcasts.",
         fix=("Capture on the router or on the server's computer.",),
@@ -813,6 +846,7 @@ _SPECS: Final = (
         title="No Spark traffic in the capture",
         short="No Spark traffic",
         says="None of the {packets} belongs to a Spark connection.",
+        of="is not in the capture",
         means="No TCP conversation on port 5683 (or the ports given) is in the capture.",
         looks="Other traffic only.",
         fix=(
@@ -831,6 +865,7 @@ _SPECS: Final = (
         title="Another protocol on this port",
         short="Another protocol",
         says="{what}",
+        of="speaks another protocol",
         means="The port number alone makes no Spark connection. Here the other side speaks first, or the bytes"
         " are those of another protocol.",
         looks="The connecting side speaks first: genuine CoAP over TCP, TLS, HTTP.",
@@ -881,6 +916,8 @@ class Finding:
     last_ns: int | None = None
     cadence_s: float | None = None  # median time between the starts of the attempts folded here
     device: str | None = None
+    exemplar: int | None = None  # the conversation that shows it most clearly
+    predicate: str = ""  # what the device does, behind its address
     because: str = ""  # the half-sentence behind the word of confidence
     details: dict[str, object] = field(default_factory=dict)
 

@@ -169,9 +169,7 @@ class TurnReader:
             self.early += chain(data)[0]
             return None
         kind, size = steps[done]
-        part = Part(
-            kind, self.sender, size, first_packet=packet, first_ns=time_ns, packet=packet, time_ns=time_ns
-        )
+        part = Part(kind, self.sender, size, first_packet=packet, first_ns=time_ns, packet=packet, time_ns=time_ns)
         self.parts.append(part)
         return part
 
@@ -188,9 +186,7 @@ class TurnReader:
         if self.frames is None:
             self.frames = FrameReader(self.sender, self._emit, offset=self.position, searching=searching)
         elif not self.frames.pending:
-            self.frames.offset = (
-                self.position
-            )  # a handshake message may lie between early frames and the rest
+            self.frames.offset = self.position  # a handshake message may lie between early frames and the rest
         return self.frames
 
     # -- a capture begun in mid-stream ----------------------------------------------------------------------

@@ -621,9 +621,7 @@ class GenericSpec:
 ACK_OF_UNKNOWN: Final = GenericSpec("Ack", "acknowledges a message that is not in the capture")
 ERROR_ACK_OF_UNKNOWN: Final = GenericSpec("ErrorAck", "refuses a message that is not in the capture")
 RESPONSE_TO_UNKNOWN: Final = GenericSpec("Response", "answers a request that is not in the capture")
-ERROR_RESPONSE_TO_UNKNOWN: Final = GenericSpec(
-    "ErrorResponse", "refuses a request that is not in the capture"
-)
+ERROR_RESPONSE_TO_UNKNOWN: Final = GenericSpec("ErrorResponse", "refuses a request that is not in the capture")
 
 MISCODED_ERRORS: Final = {"0.01": "4.00", "0.04": "4.00"}
 """Codes that an ACK carries by mistake, and what was meant (9.3 device, 9.5 community server)."""

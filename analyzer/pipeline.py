@@ -32,7 +32,10 @@ Progress = Callable[[Capture, Trace], None]
 class Analysis:
     """One analysis in progress: feed it packets, then `finish` it."""
 
-    def __init__(self, *, ports: Iterable[int] = (SPARK_PORT,)) -> None:
+    def __init__(
+        self, *, ports: Iterable[int] = (SPARK_PORT,), begun: Callable[[Conversation], None] | None = None
+    ) -> None:
+        self._begun = begun
         self._decoder = Decoder()
         self._background = Background()
         self._tracker = Tracker(ports, self._begin, self._end)
@@ -75,6 +78,8 @@ class Analysis:
 
     def _begin(self, conversation: Conversation) -> None:
         conversation.on_frame = self._look_at
+        if self._begun is not None:
+            self._begun(conversation)
 
     def _end(self, conversation: Conversation) -> None:
         conversation.kind = kind_of(conversation)
@@ -90,7 +95,11 @@ class Analysis:
 
             self._dead_keys = DeadKeys()
         dead = self._dead_keys.recognise(conversation.device.address, frame.ciphertext)
-        return None if dead is None else f"{dead.message}, {dead.under}"
+        return (
+            None
+            if dead is None
+            else f"{dead.message} under {'an all-zero key' if dead.under == 'zero key' else 'the key of an earlier session'}"
+        )
 
 
 def analyze(
@@ -99,15 +108,17 @@ def analyze(
     ports: Iterable[int] = (SPARK_PORT,),
     stdin: BinaryIO | None = None,
     progress: Progress | None = None,
+    begun: Callable[[Conversation], None] | None = None,
 ) -> Trace:
     """Analyse capture files (or directories, or ``-``) as one capture in time order.
 
-    ``ports`` are the server's TCP ports. ``progress`` is called now and then with the capture and the trace so
+    ``ports`` are the server's TCP ports. ``begun`` is called with each conversation when its first packet comes
+    (to set its `tap`, say). ``progress`` is called now and then with the capture and the trace so
     far. Raises `CaptureError` (a `ValueError`) when nothing can be read; damage inside a file is a finding.
     """
     paths = [captures] if isinstance(captures, str | os.PathLike) else list(captures)
     capture = Capture(paths, stdin=stdin)
-    analysis = Analysis(ports=ports)
+    analysis = Analysis(ports=ports, begun=begun)
     analysis.trace.captures = capture.files
     take = analysis.take
     for count, packet in enumerate(capture):

@@ -97,9 +97,7 @@ def seal_block(key: PublicNumbers, message: bytes, padding: bytes) -> bytes:
     Raises ValueError when it does not fit. For synthetic captures and tests.
     """
     if len(padding) != key.size - 3 - len(message) or len(padding) < LEAST_PADDING or 0 in padding:
-        raise ValueError(
-            f"{key.size - 3 - len(message)} nonzero padding bytes are needed, not {len(padding)}"
-        )
+        raise ValueError(f"{key.size - 3 - len(message)} nonzero padding bytes are needed, not {len(padding)}")
     value = int.from_bytes(b"\x00\x02" + padding + b"\x00" + message, "big")
     return pow(value, key.e, key.n).to_bytes(key.size, "big")
 

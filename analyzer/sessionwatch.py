@@ -82,9 +82,7 @@ class SessionWatch:
         self._last_device_ns: int | None = None
         self._run = 0
         self._run_size = 0
-        self._announced: int | None = (
-            None  # packet of the server's last 34-byte frame: UpdateBegin has that size
-        )
+        self._announced: int | None = None  # packet of the server's last 34-byte frame: UpdateBegin has that size
 
     def take(self, frame: Frame) -> None:
         """Take the next frame."""

@@ -262,9 +262,7 @@ class Stream:
         offset = self.offset_of(segment.seq)
         if segment.payload and len(self._aside) < ASIDE_PIECES:
             self._aside.append(
-                _Piece(
-                    offset, offset + len(segment.payload), segment.payload, segment.number, segment.time_ns
-                )
+                _Piece(offset, offset + len(segment.payload), segment.payload, segment.number, segment.time_ns)
             )
 
     def _remember(self, segment: Segment, offset: int) -> None:

@@ -105,9 +105,7 @@ class Tracker:
 
     def _begin(self, flow: Flow, segment: Segment) -> Conversation:
         from_server = (segment.flags & SYN and segment.flags & ACK) or (
-            not segment.flags & SYN
-            and segment.source_port in self.ports
-            and segment.target_port not in self.ports
+            not segment.flags & SYN and segment.source_port in self.ports and segment.target_port not in self.ports
         )
         near = Endpoint(segment.source, segment.source_port, segment.source_mac)
         far = Endpoint(segment.target, segment.target_port, segment.target_mac)

@@ -132,9 +132,7 @@ class Capture:
                 elif waiting:
                     for packet in reading.packets:
                         if packet.time_ns > limit:
-                            heappush(
-                                running, (packet.time_ns, reading.ledger.file.first_number, packet, reading)
-                            )
+                            heappush(running, (packet.time_ns, reading.ledger.file.first_number, packet, reading))
                             break
                         yield packet
                     else:
@@ -277,10 +275,8 @@ def _open(
     file = CaptureFile(entry.path, form + suffix, first_number=number)
     ledger = Ledger(file, source, warnings)
     if form == "pcap":
-        packets = read_pcap(source, head, ledger)
-    else:
-        packets = read_pcapng(source, head, ledger, interfaces)
-    return _Reading(entry, source, ledger, packets)
+        return _Reading(entry, source, ledger, read_pcap(source, head, ledger))
+    return _Reading(entry, source, ledger, read_pcapng(source, head, ledger, interfaces))
 
 
 def _format(head: bytes) -> str | None:

@@ -48,13 +48,9 @@ def missing(path: str) -> CaptureError:
         with os.scandir(folder or ".") as entries:
             there = [entry.name for _, entry in zip(range(MOST_NAMES), entries, strict=False)]
     except (OSError, ValueError):
-        return CaptureError(
-            f"{shown(path)}: no such file; the folder {shown(folder)} cannot be listed either."
-        )
+        return CaptureError(f"{shown(path)}: no such file; the folder {shown(folder)} cannot be listed either.")
     if near := get_close_matches(name, there, n=1):
-        return CaptureError(
-            f"{shown(path)}: no such file. Did you mean {shown(os.path.join(folder, near[0]))}?"
-        )
+        return CaptureError(f"{shown(path)}: no such file. Did you mean {shown(os.path.join(folder, near[0]))}?")
     return CaptureError(f"{shown(path)}: no such file. See what is there: ls {shlex.quote(folder or '.')}")
 
 
@@ -75,9 +71,7 @@ def cannot_read(path: str, error: OSError | ValueError) -> CaptureError:
 def empty(path: str, size: int = 0) -> CaptureError:
     """Say that there is nothing, or (``size`` bytes) not enough for the beginning of any capture."""
     extent = "empty (0 bytes)" if not size else f"almost empty ({size} byte{'s' * (size != 1)})"
-    return CaptureError(
-        f"{shown(path)}: {extent}. The capture program has not written anything yet; stop it first."
-    )
+    return CaptureError(f"{shown(path)}: {extent}. The capture program has not written anything yet; stop it first.")
 
 
 def unreadable(path: str, why: str) -> CaptureError:
@@ -109,9 +103,7 @@ def foreign(path: str, head: bytes, size: int | None) -> CaptureError:
     quoted = shlex.quote(path)
     if key := _key(head):
         return CaptureError(
-            f"{shown(path)}: not a capture but {key}{extent}). Try: sparkshark keys {quoted}".replace(
-                "(, ", "("
-            )
+            f"{shown(path)}: not a capture but {key}{extent}). Try: sparkshark keys {quoted}".replace("(, ", "(")
         )
     for magic, name, help_text in OTHER_FORMATS:
         if head.startswith(magic):
@@ -120,9 +112,7 @@ def foreign(path: str, head: bytes, size: int | None) -> CaptureError:
     if text := _text(head):
         start = text.lstrip()
         if start[:1] == "<":
-            return CaptureError(
-                f"{shown(path)}: not a capture but a web page (HTML). Download the file itself."
-            )
+            return CaptureError(f"{shown(path)}: not a capture but a web page (HTML). Download the file itself.")
         kind = "JSON" if start[:1] in "{[" and start else "text"
         return CaptureError(f'{shown(path)}: not a capture but {kind} (starts "{_quote(text)}"). {advice}')
     return CaptureError(f"{shown(path)}: not a capture (starts with {head[:4].hex(' ')}). {advice}")
@@ -142,9 +132,7 @@ def _key(head: bytes) -> str:
         return ""
     body = head[2 + (head[1] & 0x0F) :]
     if body[:3] == b"\x02\x01\x00":
-        return (
-            "a key (RSA private" if body[3:4] == b"\x02" or RSA_PUBLIC_OID in body[:24] else "a key (private"
-        )
+        return "a key (RSA private" if body[3:4] == b"\x02" or RSA_PUBLIC_OID in body[:24] else "a key (private"
     if body[:1] == b"\x30":
         return "a key (RSA public" if RSA_PUBLIC_OID in body[:16] else "a certificate ("
     return "a key (RSA public" if body[:1] == b"\x02" else ""

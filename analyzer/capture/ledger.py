@@ -63,9 +63,7 @@ class Ledger:
         first, last = self.file.first_number, self.number - 1
         if last < first:
             return "no packet could be read"
-        return (
-            f"packet {first:,} is analysed" if first == last else f"packets {first:,}–{last:,} are analysed"
-        )
+        return f"packet {first:,} is analysed" if first == last else f"packets {first:,}–{last:,} are analysed"
 
     def _book(self, damage: Damage) -> bool:
         self._places += 1

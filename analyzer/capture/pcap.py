@@ -106,17 +106,22 @@ def read_pcap(source: Source, head: bytes, ledger: Ledger) -> Generator[Packet, 
             ledger.seen(number - file.first_number + 1, first_ns, last_ns)
             if last_ns >= 0:
                 file.link_types.add(link_type)
-            dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], record_header)
-            if len(buffer) < record_header:
-                ledger.ended(dropped + len(buffer), "packet" if buffer else "")
+            # Bytes are moved only when more are needed: some files consist of odd records.
+            if len(buffer) - at < record_header:
+                dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], record_header)
+            if len(buffer) - at < record_header:
+                ledger.ended(dropped + len(buffer), "packet" if len(buffer) > at else "")
                 return
-            seconds, fraction, captured, original = unpack(buffer)
+            seconds, fraction, captured, original = unpack(buffer, at)
             if captured > LARGEST_PACKET:
                 whole, what = False, f"a captured length of {captured:,} in a packet's header"
             else:
-                end = record_header + captured
                 usual = captured <= original and 0 < original <= LARGEST_ON_WIRE and fraction < ticks
-                buffer = source.extend(buffer, end if usual else end + record_header)
+                needed = record_header + captured + (0 if usual else record_header)
+                if len(buffer) - at < needed:
+                    dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], needed)
+                begin = at + record_header
+                end = begin + captured
                 whole, what = len(buffer) >= end, "a packet's header that makes no sense"
                 if whole and usual:
                     continue
@@ -125,14 +130,15 @@ def read_pcap(source: Source, head: bytes, ledger: Ledger) -> Generator[Packet, 
                     first_ns, last_ns = min(first_ns, time_ns), max(last_ns, time_ns)
                     number += 1
                     at = end
-                    yield Packet(number, time_ns, link_type, buffer[record_header:end], original)
+                    yield Packet(number, time_ns, link_type, buffer[begin:end], original)
                     continue
-            buffer, skipped, found = _next_record(source, buffer, variant)
+            bad = dropped + at
+            buffer, at, moved, found = _next_record(source, buffer, at + 1, variant)
+            dropped += moved
             if not found and not whole and captured <= LARGEST_PACKET:
-                ledger.ended(dropped + skipped, "packet")
+                ledger.ended(dropped + at, "packet")
                 return
-            ledger.skipped(dropped, what, skipped, to_the_end=not found)
-            dropped += skipped
+            ledger.skipped(bad, what, dropped + at - bad, to_the_end=not found)
     finally:
         ledger.number = number + 1
         ledger.seen(number - file.first_number + 1, first_ns, last_ns)
@@ -145,34 +151,39 @@ def _goes_on(buffer: bytes, at: int, variant: Variant, seconds: int) -> bool:
 
     This is what saves a record that is odd in itself: some writers leave the original length 0.
     """
+    if len(buffer) - at < 4:
+        return True
+    later = Struct(variant.order + "I").unpack_from(buffer, at)[0]
+    if abs(later - seconds) > LONGEST_PAUSE:
+        return False
     if len(buffer) - at < variant.record_header:
         return True
-    later, fraction, captured, original = Struct(variant.order + "IIII").unpack_from(buffer, at)
-    near = abs(later - seconds) <= LONGEST_PAUSE and fraction < variant.ticks
-    return bool(near and captured <= LARGEST_PACKET and (captured or original or later))
+    _, fraction, captured, original = Struct(variant.order + "IIII").unpack_from(buffer, at)
+    return bool(captured <= LARGEST_PACKET and fraction < variant.ticks and (captured or original or later))
 
 
-def _next_record(source: Source, buffer: bytes, variant: Variant) -> tuple[bytes, int, bool]:
-    """Search the next record behind the beginning of ``buffer``.
+def _next_record(source: Source, buffer: bytes, at: int, variant: Variant) -> tuple[bytes, int, int, bool]:
+    """Search the next record from ``at`` on.
 
-    Return the buffer from there on, how many bytes lie before it, and whether there was one.
+    Return a buffer, where in it the record (or the end) is, how many bytes it has lost in front, and whether
+    there is a record.
     """
     search = _candidates(variant).search
-    at, skipped = 1, 0
+    moved = 0
     while True:
         candidate = search(buffer, at)
         if candidate is None:
-            keep = max(at, len(buffer) - variant.record_header + 1)
             if source.exhausted:
-                return b"", skipped + len(buffer), False
-            skipped, buffer, at = skipped + keep, source.extend(buffer[keep:], len(buffer) - keep + 1), 0
+                return buffer, len(buffer), moved, False
+            keep = max(at, len(buffer) - variant.record_header + 1)
+            moved, at, buffer = moved + keep, 0, source.extend(buffer[keep:], len(buffer) - keep + 1)
             continue
         at = candidate.start()
         proven, wanted = _is_chain(buffer, at, variant, at_end=source.exhausted)
         if proven:
-            return buffer[at:], skipped + at, True
+            return buffer, at, moved, True
         if proven is None:
-            skipped, buffer, at = skipped + at, source.extend(buffer[at:], wanted - at), 0
+            moved, at, buffer = moved + at, 0, source.extend(buffer[at:], wanted - at)
         else:
             at += 1
 

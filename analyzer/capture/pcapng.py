@@ -154,51 +154,54 @@ def read_pcapng(
                 number += 1
                 packets += 1
                 begin, at = at + PACKET_FIELDS, end
-                yield Packet(
-                    number, time_ns, link_type, buffer[begin : begin + captured], original, run_number
-                )
+                yield Packet(number, time_ns, link_type, buffer[begin : begin + captured], original, run_number)
 
             ledger.number = number + 1
             ledger.seen(packets, first_ns, last_ns)
-            dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], SMALLEST_BLOCK)
-            if not buffer:
-                ledger.ended(dropped)
+            # Bytes are moved only when more are needed: some files have none but blocks of the other kinds.
+            if len(buffer) - at < SMALLEST_BLOCK:
+                dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], SMALLEST_BLOCK)
+            if len(buffer) == at:
+                ledger.ended(dropped + at)
                 return
-            order, kind, length, trouble = _block(buffer, section.order)
+            order, kind, length, trouble = _block(buffer[at : at + SMALLEST_BLOCK], section.order)
             if not trouble:
-                buffer = source.extend(buffer, length)
-                if len(buffer) >= length and Struct(order + "I").unpack_from(buffer, length - 4)[0] != length:
+                if len(buffer) - at < length:
+                    dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], length)
+                end = at + length
+                whole = len(buffer) >= end
+                if whole and Struct(order + "I").unpack_from(buffer, end - 4)[0] != length:
                     trouble = "a block whose two lengths differ"
-            if trouble or len(buffer) < length:
-                inside = "packet" if kind in PACKET_BLOCKS else "a block"
-                buffer, skipped, found = _next_block(source, buffer, section.order)
-                if found or trouble:
-                    what = trouble or "a block that is longer than the file"
-                    ledger.skipped(dropped, what, skipped, to_the_end=not found)
-                    dropped += skipped
-                    continue
-                ledger.ended(dropped + skipped, inside)
-                return
+            if trouble or not whole:
+                bad = dropped + at
+                buffer, at, moved, found = _next_block(source, buffer, at + 1, section.order)
+                dropped += moved
+                if not found and not trouble:
+                    ledger.ended(dropped + at, "packet" if kind in PACKET_BLOCKS else "a block")
+                    return
+                trouble = trouble or "a block that is longer than the file"
+                ledger.skipped(bad, trouble, dropped + at - bad, to_the_end=not found)
+                continue
 
             if kind == SECTION_HEADER:
                 section, current = _Section(order), -1
             elif kind == INTERFACE:
-                if (new := _interface(buffer[8 : length - 4], section, numbers)) is None:
-                    ledger.skipped(dropped, "an interface description that cannot be read", length)
+                if (new := _interface(buffer[at + 8 : end - 4], section, numbers)) is None:
+                    ledger.skipped(dropped + at, "an interface description that cannot be read", length)
                 else:
                     section.interfaces.append(new)
             elif kind in NUMBERED_BLOCKS:
                 number += 1
             elif kind in PACKET_BLOCKS:
-                place, ticks, begin, captured, original = _packet_fields(buffer, kind, length, section)
+                place, ticks, begin, captured, original = _packet_fields(buffer, at, kind, length, section)
                 if place >= len(section.interfaces):
-                    if place not in section.undescribed:
+                    if place not in section.undescribed and len(section.undescribed) < MOST_INTERFACES:
                         section.undescribed.add(place)
-                        ledger.skipped(
-                            dropped, f"a packet of interface {place}, which is not described", length
-                        )
-                elif captured > length - 4 - begin or captured > LARGEST_PACKET:
-                    ledger.skipped(dropped, f"a captured length of {captured:,} in a packet's block", length)
+                        what = f"a packet of interface {place:,}, which is not described"
+                        ledger.skipped(dropped + at, what, length)
+                elif captured > end - 4 - begin or captured > LARGEST_PACKET:
+                    what = f"a captured length of {captured:,} in a packet's block"
+                    ledger.skipped(dropped + at, what, length)
                 elif kind == ENHANCED_PACKET:
                     continue  # nothing is odd with it: it was not all there
                 else:
@@ -210,10 +213,11 @@ def read_pcapng(
                     first_ns, last_ns = min(first_ns, time_ns), max(last_ns, time_ns)
                     number += 1
                     packets += 1
-                    at = length
+                    at = end
                     data = buffer[begin : begin + captured]
                     yield Packet(number, time_ns, described.link_type, data, original, described.number)
-            at = length
+                    continue
+            at = end
     finally:
         ledger.number = number + 1
         ledger.seen(packets, first_ns, last_ns)
@@ -249,23 +253,23 @@ def _block(buffer: bytes, order: str) -> tuple[str, int, int, str]:
 
 
 def _packet_fields(
-    buffer: bytes, kind: int, length: int, section: _Section
+    buffer: bytes, at: int, kind: int, length: int, section: _Section
 ) -> tuple[int, int | None, int, int, int]:
-    """Return interface, ticks, place and length of the data, and length on the wire, of one packet block."""
+    """Return interface, ticks, place and length of the data, and length on the wire, of one packet block.
+
+    A block that is too short for these has a length of its data that is too large for it.
+    """
+    if length < (SIMPLE_OVERHEAD if kind == SIMPLE_PACKET else PACKET_OVERHEAD):
+        return 0, None, at + length, LARGEST_PACKET, 0
     if kind == SIMPLE_PACKET:
-        if length < SIMPLE_OVERHEAD:
-            return 0, None, length, LARGEST_PACKET, 0
-        original = section.word(buffer, 8)[0]
+        original = section.word(buffer, at + 8)[0]
         snap_length = section.interfaces[0].snap_length if section.interfaces else 0
-        captured = min(original, length - SIMPLE_OVERHEAD, snap_length or original)
-        return 0, None, 12, captured, original
-    if length < PACKET_OVERHEAD:
-        return 0, None, length, LARGEST_PACKET, 0
+        return 0, None, at + 12, min(original, length - SIMPLE_OVERHEAD, snap_length or original), original
     if kind == OLD_PACKET:
-        _, _, place, _, high, low, captured, original = section.old(buffer)
+        _, _, place, _, high, low, captured, original = section.old(buffer, at)
     else:
-        _, _, place, high, low, captured, original = section.enhanced(buffer)
-    return place, high << 32 | low, PACKET_FIELDS, captured, original
+        _, _, place, high, low, captured, original = section.enhanced(buffer, at)
+    return place, high << 32 | low, at + PACKET_FIELDS, captured, original
 
 
 def _interface(body: bytes, section: _Section, numbers: InterfaceNumbers) -> Interface | None:
@@ -298,43 +302,41 @@ def _interface(body: bytes, section: _Section, numbers: InterfaceNumbers) -> Int
     return Interface(number, link_type, snap_length, multiplier, divisor, offset_s * NS_PER_SECOND, digits)
 
 
-def _next_block(source: Source, buffer: bytes, order: str) -> tuple[bytes, int, bool]:
-    """Search the next block behind the beginning of ``buffer``: of a known type, with two equal lengths.
+def _next_block(source: Source, buffer: bytes, at: int, order: str) -> tuple[bytes, int, int, bool]:
+    """Search the next block from ``at`` on: of a known type, with two equal lengths.
 
-    Return the buffer from there on, how many bytes lie before it, and whether there was one.
+    Return a buffer, where in it the block (or the end) is, how many bytes it has lost in front, and whether
+    there is a block.
     """
     search = _candidates(order).search
-    at, skipped = 1, 0
+    moved = 0
     while True:
         candidate = search(buffer, at)
         if candidate is None or len(buffer) - candidate.start() < SMALLEST_BLOCK:
-            at = candidate.start() if candidate else max(at, len(buffer) - 8)
             if source.exhausted:
-                return b"", skipped + len(buffer), False
-            skipped, buffer, at = (
-                skipped + at,
-                source.extend(buffer[at:], len(buffer) - at + SMALLEST_BLOCK),
-                0,
-            )
+                return buffer, len(buffer), moved, False
+            keep = candidate.start() if candidate else max(at, len(buffer) - 8)
+            wanted = len(buffer) - keep + SMALLEST_BLOCK
+            moved, at, buffer = moved + keep, 0, source.extend(buffer[keep:], wanted)
             continue
         at = candidate.start()
         found_order, _, length, trouble = _block(buffer[at : at + SMALLEST_BLOCK], order)
         if not trouble and length <= FARTHEST_BLOCK:
             if len(buffer) - at < length and not source.exhausted:
-                skipped, buffer, at = skipped + at, source.extend(buffer[at:], length), 0
+                moved, at, buffer = moved + at, 0, source.extend(buffer[at:], length)
             end = at + length
             if end <= len(buffer) and Struct(found_order + "I").unpack_from(buffer, end - 4)[0] == length:
-                return buffer[at:], skipped + at, True
+                return buffer, at, moved, True
         at += 1
 
 
 def _candidates(order: str) -> re.Pattern[bytes]:
-    """Match a known type and a length up to FARTHEST_BLOCK.
+    """Match a known type and a length, a multiple of 4 and up to FARTHEST_BLOCK.
 
     Damage can be gigabytes long, and only a regular expression goes through it at the speed of the disk.
     """
     byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
     kinds = [re.escape(kind.to_bytes(4, byteorder)) for kind in sorted(KNOWN_BLOCKS - {SECTION_HEADER})]
-    length = b"..[\\x00-\\x10]\\x00" if order == "<" else b"\\x00[\\x00-\\x10].."
-    section = re.escape(SECTION_HEADER.to_bytes(4))
-    return re.compile(b"%s|(?:%s)%s" % (section, b"|".join(kinds), length), re.DOTALL)
+    length = [b"\\x00", b"[\\x00-\\x10]", b".", b"[%s]" % re.escape(bytes(range(0, 256, 4)))]
+    fields = b"|".join(kinds), b"".join(length[::-1] if order == "<" else length)
+    return re.compile(b"%s|(?:%s)%s" % (re.escape(SECTION_HEADER.to_bytes(4)), *fields), re.DOTALL)

@@ -23,9 +23,7 @@ def begun_midway(facts: Facts) -> Iterator[Finding]:
     if not (facts.device.midway or facts.server.midway) and facts.nonce is not None:
         return  # only the SYN is missing: the login is all there
     whole = facts.session is not None
-    first = Evidence(
-        f"No request to connect; packet {number(c.first_packet)} is already under way.", (c.first_packet,)
-    )
+    first = Evidence(f"No request to connect; packet {number(c.first_packet)} is already under way.", (c.first_packet,))
     counts = Evidence(
         f"{plural(facts.device.frames + facts.server.frames, 'message')} ({number(facts.device.frames)} sent,"
         f" {number(facts.server.frames)} received), all of legal length."
@@ -37,9 +35,7 @@ def begun_midway(facts: Facts) -> Iterator[Finding]:
         Confidence.CERTAIN,
         first,
         counts,
-        summary="The capture begins inside the login; what is missing of it cannot be judged."
-        if whole
-        else None,
+        summary="The capture begins inside the login; what is missing of it cannot be judged." if whole else None,
     )
 
 
@@ -78,16 +74,12 @@ def bytes_missing(facts: Facts) -> Iterator[Finding]:
         )
     lost = [h for h in holes if h.reason is not HoleReason.CUT]
     for hole in lost[:GAPS_TOLD]:
-        where = f"before packet {number(hole.packet)}"
-        if hole.before is not None:
-            where = f"between packets {number(hole.before)} and {number(hole.packet)}"
-        fate = {
-            HoleReason.NOT_CAPTURED: "acknowledged, so it arrived and the capturing computer lost it",
-            HoleReason.LOST: "never acknowledged",
-        }[hole.reason]
-        evidence.append(
-            Evidence(f"{size(hole.length)} from the {hole.sender} {where}: {fate}.", (hole.packet,))
-        )
+        after = f"after packet {number(hole.before)}" if hole.before is not None else "at the start"
+        if hole.reason is HoleReason.NOT_CAPTURED:
+            fate = f"acknowledged in packet {number(hole.packet)}, so they arrived; the capturing computer lost them"
+        else:
+            fate = f"never acknowledged; the next bytes are in packet {number(hole.packet)}"
+        evidence.append(Evidence(f"{size(hole.length)} from the {hole.sender} {after}: {fate}.", (hole.packet,)))
     if len(lost) > GAPS_TOLD:
         evidence.append(Evidence(f"{plural(len(lost) - GAPS_TOLD, 'further hole')}."))
     yield facts.finding("SPK703", Confidence.CERTAIN, *evidence, holes=len(holes), cut=len(cut))
@@ -118,16 +110,15 @@ def misread(facts: Facts) -> Iterator[Finding]:
     """SPK401: Wireshark shows these bytes as CoAP."""
     rows = facts.conversation.rows
     words = rows.words()
-    if not facts.is_spark or words is None:
+    if facts.conversation.kind in ("coap-tcp", "empty") or words is None:
         return
+    made_of = "random bytes and length fields" if facts.is_spark else "the letters of another protocol"
     finding = facts.finding(
         "SPK401",
         Confidence.CERTAIN,
         Evidence(f"{plural(rows.total, 'packet')} of this protocol would be shown as CoAP.", rows.packets),
     )
-    finding.wireshark_shows = (
-        f"{words[0].upper()}{words[1:]}: random bytes and length fields shown as CoAP. Ignore."
-    )
+    finding.wireshark_shows = f"{words[0].upper()}{words[1:]}: {made_of} shown as CoAP. Ignore."
     yield finding
 
 
@@ -232,11 +223,7 @@ def _what_else(trace: Trace) -> Iterator[Evidence]:
         for port, n in around.tcp_connections.most_common(4)
         if port not in around.lookalikes
     ]
-    rest += [
-        f"{number(around.kinds[kind])} {kind}"
-        for kind in ("DNS", "ARP", "encrypted-wifi")
-        if around.kinds[kind]
-    ]
+    rest += [f"{number(around.kinds[kind])} {kind}" for kind in ("DNS", "ARP", "encrypted-wifi") if around.kinds[kind]]
     if rest:
         yield Evidence(f"Otherwise: {listing(rest)}.")
 
@@ -247,9 +234,7 @@ def capture_damage(trace: Trace) -> Iterator[Finding]:
     if not damage:
         return
     evidence = tuple(
-        Evidence(
-            f"{file.path}: {item.what}, at byte {number(item.offset)}.", (item.packet,) if item.packet else ()
-        )
+        Evidence(f"{file.path}: {item.what}, at byte {number(item.offset)}.", (item.packet,) if item.packet else ())
         for file, item in damage[:GAPS_TOLD]
     )
     yield _plain(
@@ -311,8 +296,6 @@ def _plain(
 
 def service_name(kind: str, opening: bytes) -> str:
     """Name what greeted in the place of a Spark server, as the subject of a sentence."""
-    if kind == "http" and (
-        b" 30" in opening[:13] or b"login" in opening.lower() or b"portal" in opening.lower()
-    ):
+    if kind == "http" and (b" 30" in opening[:13] or b"login" in opening.lower() or b"portal" in opening.lower()):
         return "A web login page"
     return SERVICES.get(kind, "Another service")

@@ -40,7 +40,10 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
         return
     evidence = [
         Evidence(
-            f"{plural(c.syn_count, 'request')} to connect in {duration(waited)}: 0 answers, 0 refusals.",
+            f"{plural(c.syn_count, 'request')} to connect"
+            + (f" in {duration(c.syns[-1].time_ns - c.syns[0].time_ns)}" if c.syn_count > 1 else "")
+            + f" (packet{'s' if c.syn_count > 1 else ''} {span(c.syns[0].packet, c.syns[-1].packet)}): 0 answers, 0"
+            f" refusals, up to {duration(facts.watched_until - c.syns[-1].time_ns)} after the last.",
             tuple(seen.packet for seen in c.syns),
         )
     ]
@@ -74,11 +77,7 @@ def _complaint(facts: Facts) -> Evidence | None:
             and error.quoted_source == c.device.address
             and error.quoted_source_port in (c.device.port, None)
         ):
-            what = (
-                "says that it is not allowed"
-                if error.code in PROHIBITED
-                else "says that it cannot be reached"
-            )
+            what = "says that it is not allowed" if error.code in PROHIBITED else "says that it cannot be reached"
             return Evidence(
                 f"{address_text(error.reporter)} {what} ({packets([error.number])}, ICMP type {error.type} code"
                 f" {error.code}).",
@@ -104,13 +103,7 @@ def refused(facts: Facts) -> Iterator[Finding]:
     """SPK102: RST to the SYN, or from the server's side before any byte."""
     c = facts.conversation
     reset = next((x for x in c.closings if x.sender is Sender.SERVER and x.how == "rst"), None)
-    if (
-        reset is None
-        or facts.server.sent
-        or facts.device.sent
-        or not c.syns
-        or reset is not facts.first_closing
-    ):
+    if reset is None or facts.server.sent or facts.device.sent or not c.syns or reset is not facts.first_closing:
         return
     if c.syn_ack is None:
         yield facts.finding(
@@ -142,9 +135,7 @@ def refused(facts: Facts) -> Iterator[Finding]:
                 (reset.packet,),
             )
         )
-    yield facts.finding(
-        "SPK102", Confidence.STRONG, *evidence, because="that the connection is cut off at once."
-    )
+    yield facts.finding("SPK102", Confidence.STRONG, *evidence, because="that the connection is cut off at once.")
 
 
 def something_else(facts: Facts) -> Iterator[Finding]:
@@ -186,9 +177,7 @@ def something_else(facts: Facts) -> Iterator[Finding]:
 
 
 def _article(kind: str) -> str:
-    return {"http": "a web page", "tls": "the start of TLS (https)", "ssh": "an SSH greeting"}.get(
-        kind, "text"
-    )
+    return {"http": "a web page", "tls": "the start of TLS (https)", "ssh": "an SSH greeting"}.get(kind, "text")
 
 
 def _names(opening: bytes) -> str:
@@ -220,12 +209,8 @@ def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
         return
     if facts.device.sent and not c.dead_frames:
         return
-    if next(
-        (x for x in c.closings if x.how == "rst" and x.sender is Sender.SERVER), None
-    ) is facts.first_closing and (
-        facts.first_closing is not None
-        and c.syn_ack
-        and facts.first_closing.time_ns - c.syn_ack.time_ns <= AT_ONCE
+    if next((x for x in c.closings if x.how == "rst" and x.sender is Sender.SERVER), None) is facts.first_closing and (
+        facts.first_closing is not None and c.syn_ack and facts.first_closing.time_ns - c.syn_ack.time_ns <= AT_ONCE
     ):
         return  # SPK102
     waited = facts.watched_until - c.connected.time_ns
@@ -237,12 +222,7 @@ def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
             (c.number,),
         )
         return
-    if (
-        facts.first_closing is gave_up
-        and gave_up is not None
-        and waited < DEVICE_READ_LIMIT * NS * 0.5
-        and not late
-    ):
+    if facts.first_closing is gave_up and gave_up is not None and waited < DEVICE_READ_LIMIT * NS * 0.5 and not late:
         yield NotChecked(
             "SPK104",
             f"The device itself closed after {duration(waited)}, before a silence of the server means anything.",

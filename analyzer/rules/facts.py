@@ -108,6 +108,8 @@ class Facts:
             first_ns=self.conversation.start_ns,
             last_ns=self.conversation.start_ns,
             device=self.conversation.device.ip,
+            exemplar=self.conversation.number,
             because=because,
+            predicate=spec.of.format(**words),
             details=dict(details),
         )

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Final
 
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, weaker
-from analyzer.wording import number
+from analyzer.wording import number, plural
 
 PACKETS: Final = 64
 """Packet numbers kept per folded finding: those of the first and the last attempts."""
@@ -33,22 +33,21 @@ def _join(group: list[Finding]) -> Finding:
     best.count = len(group)
     best.conversations = tuple(sorted({n for f in group for n in f.conversations}))
     numbers = sorted({n for f in group for n in f.packets})
-    best.packets = tuple(
-        numbers if len(numbers) <= PACKETS else numbers[: PACKETS // 2] + numbers[-PACKETS // 2 :]
-    )
+    best.packets = tuple(numbers if len(numbers) <= PACKETS else numbers[: PACKETS // 2] + numbers[-PACKETS // 2 :])
     best.first_ns, best.last_ns = (starts[0], starts[-1]) if starts else (None, None)
     best.cadence_s = median(gaps) / 1e9 if gaps else None
     texts = [item.text for item in best.evidence]
     also = [f for f in group if f is not best and [item.text for item in f.evidence] != texts]
     if also:
-        places = [f.packets[0] for f in also if f.packets]
+        places = [f.evidence[0].packets[0] for f in also if f.evidence and f.evidence[0].packets]
         listed = ", ".join(number(n) for n in places[:EVIDENCE])
         more = f" and {number(len(places) - EVIDENCE)} more" if len(places) > EVIDENCE else ""
         if places:
             best.evidence = (
                 *best.evidence,
                 Evidence(
-                    f"The same in {number(len(also))} other attempt{'s' if len(also) > 1 else ''}: packets {listed}{more}.",
+                    f"The same in {plural(len(also), 'other attempt')} ({'packet' if len(places) == 1 else 'packets'}"
+                    f" {listed}{more}).",
                     tuple(places[:EVIDENCE]),
                 ),
             )

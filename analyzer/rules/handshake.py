@@ -31,15 +31,11 @@ PORTAL: Final = "SPK103"
 
 def _passed(facts: Facts) -> tuple[RuledOut, ...]:
     """What a login that got as far as the identity excludes."""
-    done = [
-        p for p in (facts.nonce, facts.identity, facts.session) if p is not None and p.complete and p.received
-    ]
+    done = [p for p in (facts.nonce, facts.identity, facts.session) if p is not None and p.complete and p.received]
     ruled = []
     if len(done) > 1:
         whole = done[-1].time_ns - done[0].first_ns
-        ruled.append(
-            RuledOut(NETWORK_FINE, f"{packets([p.packet for p in done])} came within {duration(whole)}")
-        )
+        ruled.append(RuledOut(NETWORK_FINE, f"{packets([p.packet for p in done])} came within {duration(whole)}"))
     if facts.nonce is not None and facts.nonce.data is not None:
         ruled.append(RuledOut(PORTAL, f"packet {number(facts.nonce.packet)} is random, not text"))
     return tuple(ruled)
@@ -102,13 +98,7 @@ def wrong_nonce(facts: Facts) -> Iterator[Finding | NotChecked]:
 def nonce_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK202: the device never says who it is."""
     c, nonce = facts.conversation, facts.nonce
-    if (
-        nonce is None
-        or not nonce.complete
-        or not facts.is_spark
-        or facts.device.sent
-        or facts.unseen is Sender.DEVICE
-    ):
+    if nonce is None or not nonce.complete or not facts.is_spark or facts.device.sent or facts.unseen is Sender.DEVICE:
         return
     gave_up = facts.closing(Sender.DEVICE)
     if gave_up is not None and gave_up.time_ns < nonce.first_ns:
@@ -145,9 +135,7 @@ def nonce_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
         evidence.append(Evidence("The device never acknowledged the greeting: it may have lost its Wi-Fi."))
     else:
         evidence.append(
-            Evidence(
-                f"It did arrive: {packets([c.nonce_acked.packet])} acknowledges it.", (c.nonce_acked.packet,)
-            )
+            Evidence(f"It did arrive: {packets([c.nonce_acked.packet])} acknowledges it.", (c.nonce_acked.packet,))
         )
     yield facts.finding(
         "SPK202",
@@ -316,20 +304,14 @@ def silent_after_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
     if facts.unseen is Sender.SERVER and c.reply_acked is None:
         return
     dead = [f for f in c.dead_frames if f.time_ns >= session.first_ns]
-    live = [
-        f
-        for f in c.first_frames
-        if f.sender is Sender.DEVICE and not f.dead and f.time_ns >= session.first_ns
-    ]
+    live = [f for f in c.first_frames if f.sender is Sender.DEVICE and not f.dead and f.time_ns >= session.first_ns]
     prompt = [f for f in live if f.time_ns - session.time_ns < LATE_HELLO]
     if prompt or (facts.device.skipped and not dead):
         return  # SPK208
     if facts.device.sent > IDENTITY_SIZE and not dead and not live:
         return  # something came from the device that was not captured whole
     end = facts.first_closing
-    waited = (
-        (dead or live)[0].time_ns - session.time_ns if dead or live else facts.watched_until - session.time_ns
-    )
+    waited = (dead or live)[0].time_ns - session.time_ns if dead or live else facts.watched_until - session.time_ns
     device_closed = end is not None and end.sender is Sender.DEVICE
     if not dead and c.reply_acked is None and facts.unseen is not Sender.DEVICE and not device_closed:
         yield NotChecked(
@@ -354,12 +336,8 @@ def silent_after_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
     )
     ruled_out = (
         *_passed(facts),
-        RuledOut(
-            "SPK302", f"the server would have hung up instead of sending packet {number(session.packet)}"
-        ),
-        RuledOut(
-            "SPK304", f"the server would have hung up instead of sending packet {number(session.packet)}"
-        ),
+        RuledOut("SPK302", f"the server would have hung up instead of sending packet {number(session.packet)}"),
+        RuledOut("SPK304", f"the server would have hung up instead of sending packet {number(session.packet)}"),
     )
     if device_closed and end is not None and not dead and not live:
         silent = Evidence(
@@ -462,11 +440,7 @@ def slow(facts: Facts) -> Iterator[Finding]:
     if facts.conversation.reached != "established" or facts.nonce is None or facts.identity is None:
         return
     session, hello = facts.session, facts.conversation.hello
-    if (
-        session is None
-        or hello is None
-        or not (facts.nonce.packet and facts.identity.packet and session.packet)
-    ):
+    if session is None or hello is None or not (facts.nonce.packet and facts.identity.packet and session.packet):
         return
     steps = (
         (

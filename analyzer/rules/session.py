@@ -45,11 +45,7 @@ def healthy(facts: Facts) -> Iterator[Finding]:
         evidence.append(
             Evidence(
                 f"When idle, the device pings and is answered in {duration(watch.ping_rtt_ns[0])}"
-                + (
-                    f" to {duration(watch.ping_rtt_ns[1])}"
-                    if watch.ping_rtt_ns[1] > 1.5 * watch.ping_rtt_ns[0]
-                    else ""
-                )
+                + (f" to {duration(watch.ping_rtt_ns[1])}" if watch.ping_rtt_ns[1] > 1.5 * watch.ping_rtt_ns[0] else "")
                 + f" ({plural(watch.pings_answered, 'time')})."
             )
         )
@@ -97,9 +93,7 @@ def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
     if facts.device.acked < facts.device.sent:
         return  # SPK505: it was not even delivered
     lost = [h for h in c.holes if h.sender is Sender.SERVER and h.time_ns >= ping.time_ns]
-    if lost or facts.server.sent > facts.server.captured + sum(
-        h.length for h in c.holes if h.sender is Sender.SERVER
-    ):
+    if lost or facts.server.sent > facts.server.captured + sum(h.length for h in c.holes if h.sender is Sender.SERVER):
         return
     end = facts.closing(Sender.DEVICE)
     evidence = [
@@ -110,9 +104,7 @@ def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
         )
     ]
     if c.watch.pings_answered:
-        evidence.append(
-            Evidence(f"Before it, {plural(c.watch.pings_answered, 'ping was', 'pings were')} answered.")
-        )
+        evidence.append(Evidence(f"Before it, {plural(c.watch.pings_answered, 'ping was', 'pings were')} answered."))
     if end is not None and end is facts.first_closing:
         evidence.append(Evidence(f"The device then hung up ({packets([end.packet])}).", (end.packet,)))
     yield facts.finding(
@@ -132,9 +124,7 @@ def packets_lost(facts: Facts) -> Iterator[Finding]:
     for sender in Sender:
         side = c.sides[sender]
         quality = side.quality
-        given_up = (
-            side.unacked_tries >= GIVEN_UP_TRIES and side.acked < side.sent and side.unacked_since is not None
-        )
+        given_up = side.unacked_tries >= GIVEN_UP_TRIES and side.acked < side.sent and side.unacked_since is not None
         share = quality.retransmitted / quality.data_segments if quality.data_segments else 0.0
         if given_up and side.unacked_since is not None:
             finding = facts.finding(

@@ -1,0 +1,7 @@
+"""``python -m analyzer`` is ``sparkshark``."""
+
+import sys
+
+from analyzer.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands of ``sparkshark``, one module each: ``add`` declares options, ``run`` returns the exit status."""

@@ -1,0 +1,135 @@
+"""``sparkshark analyze``: the verdict on a capture."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, UsageError
+from analyzer.commands import common
+from analyzer.conversation import Conversation
+from analyzer.findings import SEVERITY_ORDER, Severity
+from analyzer.pipeline import analyze
+from analyzer.report.redact import Redactor
+from analyzer.report.text import text_report
+from analyzer.rules import judge
+from analyzer.trace import Trace
+from analyzer.wording import plural
+
+FORMATS: Final = ("text", "json", "jsonl", "markdown")
+LEVELS: Final = ("critical", "major", "minor", "never")
+
+DESCRIPTION: Final = f"""\
+Verdict, next step and evidence for every device in CAPTURE: {common.CAPTURES}."""
+EXAMPLES: Final = """\
+examples
+  sparkshark analyze capture.pcap
+  ssh router tcpdump -U -w - port 5683 | sparkshark analyze -
+  sparkshark analyze ring/ --format json -o report.json
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    common.add_capture(parser)
+    look = parser.get_default("look")
+    look.add_argument(
+        "--conversation",
+        type=common.whole_number("--conversation"),
+        metavar="N",
+        help="only this connection (numbers as in --format json)",
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("--format", choices=FORMATS, default="text", metavar="FORMAT", help=", ".join(FORMATS))
+    out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
+    out.add_argument("--force", action="store_true", help="overwrite FILE")
+    out.add_argument(
+        "--redact", action="store_true", default=None, help="shorten device IDs and addresses, for posting"
+    )
+    out.add_argument("--no-redact", dest="redact", action="store_false", help="do not (Markdown redacts by itself)")
+    out.add_argument("--quiet", action="store_true", help="state, sentence and first step only")
+    out.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+    out.add_argument(
+        "--fail-on", choices=LEVELS, default="never", metavar="LEVEL", help="exit 1 at critical, major, minor or never"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Analyse, print, and say by the exit status what ``--fail-on`` asked for."""
+    if arguments.output is not None:
+        common.refuse_existing(arguments.output, force=arguments.force)
+    progress = common.Progress(arguments)
+    try:
+        trace = analyze(
+            arguments.capture, ports=common.ports(arguments), stdin=_stdin(arguments.capture), progress=progress
+        )
+    finally:
+        progress.wipe()
+    common.warn(trace.warnings)
+    if arguments.conversation is not None:
+        keep_only(trace, arguments.conversation)
+    with common.output(arguments.output, force=arguments.force) as stream:
+        style = common.style_of(arguments, stream)
+        for piece in rendered(trace, arguments, style):
+            stream.write(piece)
+    return _status(trace, arguments.fail_on)
+
+
+def _stdin(captures: list[str]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return sys.stdin.buffer if "-" in captures else None
+
+
+def keep_only(trace: Trace, number: int) -> None:
+    """Reduce the trace to one conversation and judge it alone."""
+    chosen = [c for c in trace.conversations if c.number == number]
+    if not chosen:
+        total = len(trace.conversations)
+        which = f"this capture has {total}" + (f" (1–{total})" if total > 1 else "")
+        raise UsageError(f"--conversation {number}: {which}. List them: sparkshark analyze FILE --format json")
+    trace.conversations = list[Conversation](chosen)
+    judge(trace)
+
+
+def rendered(trace: Trace, arguments: argparse.Namespace, style: common.Style) -> Iterable[str]:
+    """Yield the report in the format asked for."""
+    name = capture_name(arguments.capture, trace)
+    redact = arguments.redact if arguments.redact is not None else arguments.format == "markdown"
+    redactor = Redactor(trace) if redact else None
+    pieces: Iterable[str]
+    if arguments.format == "text":
+        pieces = [text_report(trace, os.path.basename(name) if redact else name, style)]
+    elif arguments.format == "markdown":
+        from analyzer.report.markdown import markdown_report  # noqa: PLC0415
+
+        pieces = [markdown_report(trace, redactor)]
+    else:
+        from analyzer.report import jsonreport  # noqa: PLC0415
+
+        write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
+        pieces = write(trace, redacted=redact)
+    if redactor is not None and arguments.format != "markdown":
+        return (redactor.text("".join(pieces)),)
+    return pieces
+
+
+def capture_name(paths: list[str], trace: Trace) -> str:
+    """Return how the headline names what was read."""
+    first = "standard input" if paths[0] == "-" else paths[0]
+    if len(trace.captures) > 1:
+        return f"{first} ({plural(len(trace.captures), 'file')})" if len(paths) == 1 else plural(len(paths), "file")
+    return os.path.basename(first.rstrip("/")) or first
+
+
+def _status(trace: Trace, level: str) -> int:
+    if level == "never":
+        return EXIT_DONE
+    limit = SEVERITY_ORDER.index(Severity(level))
+    count = sum(1 for finding in trace.findings if SEVERITY_ORDER.index(finding.severity) <= limit)
+    if not count:
+        return EXIT_DONE
+    print(f"sparkshark: {plural(count, 'finding')} at or above {level} (--fail-on).", file=sys.stderr)
+    return EXIT_FINDINGS

@@ -1,0 +1,131 @@
+"""What several commands share: capture arguments, output files, warnings, progress, the style of a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TextIO
+
+from analyzer.catalogue import SPARK_PORT
+from analyzer.cli import UsageError
+from analyzer.report.text import Style
+from analyzer.wording import number
+
+if TYPE_CHECKING:
+    from analyzer.capture import Capture
+    from analyzer.trace import Trace
+
+LARGEST_PORT: Final = 65_535
+PROGRESS_AFTER_S: Final = 1.0
+PROGRESS_STEP_S: Final = 0.2
+CAPTURES: Final = "pcap, pcapng (also .gz .zst .xz .lz4), a directory (read in time order), or - for standard input"
+
+
+def add_capture(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
+    """Declare the capture argument and what to look at in it."""
+    parser.add_argument("capture", metavar="CAPTURE", nargs="+" if many else None, help=CAPTURES)
+    look = parser.add_argument_group("what to look at")
+    look.add_argument(
+        "--port", type=port, action="append", metavar="N", help=f"server port, repeatable (default {SPARK_PORT})"
+    )
+    parser.set_defaults(look=look)
+
+
+def port(text: str) -> int:
+    """Return a TCP port, or complain in one line."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LARGEST_PORT:
+        raise UsageError(f"--port {text}: ports run from 1 to 65535. Spark devices use {SPARK_PORT}.")
+    return int(text)
+
+
+def ports(arguments: argparse.Namespace) -> tuple[int, ...]:
+    """Return the ports to look at: the usual one, and those given."""
+    return (SPARK_PORT, *(arguments.port or ()))
+
+
+def whole_number(option: str) -> Callable[[str], int]:
+    """Return an argument type for numbers from 1 on."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < 1:
+            raise UsageError(f"{option} {text}: a whole number from 1 on is wanted.")
+        return int(text)
+
+    return parse
+
+
+def style_of(arguments: argparse.Namespace, stream: TextIO) -> Style:
+    """Return how text is put on ``stream``: colour on a terminal only, ASCII where it can take no more."""
+    terminal = stream.isatty()
+    plain = getattr(arguments, "no_color", False) or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
+    return Style(
+        colour=terminal and not plain,
+        unicode=encoding.startswith("utf"),
+        quiet=getattr(arguments, "quiet", False),
+    )
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print conditions that leave an answer possible."""
+    for line in lines:
+        print(f"sparkshark: warning: {line}", file=sys.stderr)
+
+
+def refuse_existing(path: str, *, force: bool) -> None:
+    """Complain when an output file is there already."""
+    if os.path.lexists(path) and not force:
+        raise UsageError(f"{path}: exists already. Nothing was written. Try: another name, or --force")
+
+
+@contextmanager
+def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
+    """Give standard output, or a new file that stands under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    refuse_existing(path, force=force)
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UsageError(f"{path}: the folder {folder} does not exist. Make it first: mkdir -p {folder}")
+    unfinished = f"{path}.{os.getpid()}.part"
+    try:
+        with open(unfinished, "x", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        os.replace(unfinished, path)
+    finally:
+        if os.path.lexists(unfinished):
+            os.unlink(unfinished)
+
+
+class Progress:
+    """A line on a terminal's stderr from the second second on, wiped before the answer."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._on = sys.stderr.isatty() and not getattr(arguments, "quiet", False)
+        self._begun = self._last = time.monotonic()
+        self._shown = 0
+
+    def __call__(self, capture: Capture, trace: Trace) -> None:
+        """Show how far reading has come."""
+        now = time.monotonic()
+        if not self._on or now - self._begun < PROGRESS_AFTER_S or now - self._last < PROGRESS_STEP_S:
+            return
+        self._last = now
+        position = capture.position
+        done = f"{100 * position.done // position.total} %" if position.total else f"{number(trace.packets)} packets"
+        text = f"Reading {os.path.basename(position.path)} · {done} · {number(len(trace.conversations))} attempts"
+        sys.stderr.write("\r" + text.ljust(self._shown)[:79])
+        sys.stderr.flush()
+        self._shown = len(text)
+
+    def wipe(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r" + " " * min(79, self._shown) + "\r")
+            sys.stderr.flush()
+            self._shown = 0

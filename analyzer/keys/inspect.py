@@ -1,0 +1,245 @@
+"""One file's bytes → what it is as a key, told from the content (PROTOCOL 8; DIAGNOSES 0.8, SPK305 to 307).
+
+Read top to bottom: what is no key at all, text with a key in it, a locked key, and DER at last, alone or with
+whatever a slot or a whole flash chip has around it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from analyzer.keys.dumps import carved, part_at, server_address
+from analyzer.keys.model import EXPONENT, KeyFile, KeyFileError, KeyPart
+from analyzer.keys.structures import Found, read_structure
+
+Password = str | bytes | Callable[[str], str | bytes | None] | None
+"""A password, or what asks for one given the file's name and returns None when there is none."""
+
+MOST_PEM_BLOCKS: Final = 16
+"""Blocks read of one PEM file: room for a key, its public half and a chain of certificates."""
+SMALLEST_DUMP: Final = 2_049
+"""A server-key slot is read with 2048 bytes; from here on the file holds more than one slot."""
+LONGEST_PEM_BLOCK: Final = 65_536
+"""Forty times a 2048-bit private key; a certificate with many names stays below it too."""
+LONGEST_PEM_LABEL: Final = 64
+TEXT_PROBE: Final = 512
+"""Bytes looked at to tell text from binary: any DER key shows a byte that is no text in its first ten."""
+CERTIFICATE_NAMES: Final = (".cer", ".crt")
+
+_PEM_START = b"-----BEGIN "
+_TEXT_BYTES = b"\t\n\r" + bytes(range(32, 127))
+_NOT_PEM_CONTENT = ("empty", "text", "unknown")
+_REASONS_IN_PEM = ("truncated", "pkcs8", "certificate", "exponent")
+_HTML = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml|HTTP/1\.)", re.IGNORECASE)
+_CAPTURE_MAGICS = (
+    b"\xd4\xc3\xb2\xa1",
+    b"\xa1\xb2\xc3\xd4",
+    b"\x4d\x3c\xb2\xa1",
+    b"\xa1\xb2\x3c\x4d",
+    b"\x0a\x0d\x0d\x0a",
+)
+
+
+def inspect_key_file(data: bytes, name: str, password: Password = None) -> KeyFile:
+    """Say what a file is as a key, whatever it is.
+
+    ``name`` is used in what is said, and for a device id it may carry; the role never comes from it. An
+    encrypted key without a fitting ``password`` is reported as one (kind "encrypted"), not raised. Raises
+    `KeyFileError` only when a ``password`` was given and does not open the key.
+    """
+    if not data:
+        return KeyFile(name, 0, "empty", remark="empty (0 bytes)")
+    text = _as_text(data)
+    if _HTML.match(text[:512]):
+        return _unusable(data, name, "html", "a web page, not a key: the download went wrong", "Download it again.")
+    if data.startswith(_CAPTURE_MAGICS):
+        return KeyFile(name, len(data), "capture", remark="a packet capture, not a key")
+    if not data.strip(b"\xff") or not data.strip(b"\x00"):
+        return _unusable(data, name, "blank", f"an erased slot: {len(data):,} bytes without a key")
+    if not text[:TEXT_PROBE].translate(None, _TEXT_BYTES) and _PEM_START in text:
+        return _from_pem(text, data, name, password)
+    found = _from_der(data, name, password)
+    # PEM text that somebody wrote into a slot: looked for last, because firmware images hold PEM text too.
+    if not found.parts and _PEM_START in data and found.kind in ("unknown", "dct-dump", "flash-dump"):
+        return _from_pem(data, data, name, password)
+    return found
+
+
+# --- text -------------------------------------------------------------------------------------------------
+
+
+def _as_text(data: bytes) -> bytes:
+    """Return the bytes with the marks that editors and PowerShell's `>` leave taken away."""
+    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if data.startswith(mark) and _PEM_START.decode().encode(encoding) in data[:4096]:
+            return data[2:].decode(encoding, "replace").encode("ascii", "replace")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _from_pem(text: bytes, data: bytes, name: str, password: Password) -> KeyFile:
+    parts: list[KeyPart] = []
+    others: list[KeyFile] = []
+    reasons: list[str] = []
+    for start, label, block in _pem_blocks(text):
+        if label == b"ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in block:
+            opened = _decrypted(block, name, password, pem=True)
+            file = _encrypted(data, name) if opened is None else _from_der(opened, name, None)
+            reasons.append("encrypted_pem")
+        elif label.endswith(b" PARAMETERS"):
+            continue
+        else:
+            file = _from_der(_base64_content(block), name, password)
+        if not file.parts:
+            others.append(file)
+        parts += [replace(part, offset=start, pem=True) for part in file.parts]
+        reasons += [reason for reason in file.reasons if reason in _REASONS_IN_PEM]
+    if not parts and others and others[0].kind in _NOT_PEM_CONTENT:
+        return KeyFile(name, len(data), "unknown", remark="PEM text without a readable key in it")
+    if not parts and others:
+        return replace(others[0], size=len(data))
+    if not parts:
+        return _unusable(data, name, "truncated", "PEM text that is cut short", "Copy it again.")
+    # Bytes that are no text around it: somebody wrote the text into a slot, or it was read back from one.
+    if name.lower().endswith(".der") or text.translate(None, _TEXT_BYTES):
+        reasons.append("pem_in_der")
+    return KeyFile(name, len(data), "key", tuple(parts), tuple(dict.fromkeys(reasons)))
+
+
+def _pem_blocks(text: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield offset, label and whole text of each PEM block, `MOST_PEM_BLOCKS` at most."""
+    at = 0
+    for _ in range(MOST_PEM_BLOCKS):
+        start = text.find(_PEM_START, at)
+        if start < 0:
+            return
+        at = start + len(_PEM_START)
+        label = text[at : at + LONGEST_PEM_LABEL].partition(b"-----")[0]
+        closing = b"-----END " + label + b"-----"
+        end = text.find(closing, at, at + LONGEST_PEM_BLOCK)
+        if end >= 0:
+            at = end + len(closing)
+            yield start, label, text[start:at]
+
+
+def _base64_content(block: bytes) -> bytes:
+    body = [line for line in block.splitlines()[1:] if b":" not in line and not line.startswith(b"-")]
+    try:
+        return binascii.a2b_base64(b"".join(body))
+    except binascii.Error:
+        return b""
+
+
+# --- encrypted keys ---------------------------------------------------------------------------------------
+
+
+def _decrypted(data: bytes, name: str, password: Password, *, pem: bool) -> bytes | None:
+    """Return the PKCS#1 DER of an encrypted key; None when no password is at hand."""
+    # Only encrypted files need the library, and importing it costs more than reading a folder of plain keys.
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415
+
+    given = password(name) if callable(password) else password
+    if given is None:
+        return None
+    load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
+    secret = given.encode() if isinstance(given, str) else given
+    try:
+        key = load(data, secret, unsafe_skip_rsa_key_validation=True)
+    # The library raises many kinds for damaged and unknown encryptions; each means the same to the user, and
+    # their texts stay out of ours because they may quote the input.
+    except Exception:
+        key = None
+    if key is None:
+        raise KeyFileError(
+            f"{name}: the password does not open this key. Try again, or: "
+            f"openssl rsa -in {shlex.quote(name)} -out plain.pem"
+        )
+    if not isinstance(key, RSAPrivateKey):
+        return key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    return key.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+
+
+def _encrypted(data: bytes, name: str) -> KeyFile:
+    return KeyFile(
+        name,
+        len(data),
+        "encrypted",
+        (),
+        ("encrypted_pem",),
+        "a private key locked with a password",
+        "Give the password with --password-file FILE, or take it off:",
+        (f"openssl rsa -in {shlex.quote(name)} -out plain.pem",),
+    )
+
+
+# --- DER --------------------------------------------------------------------------------------------------
+
+
+def _from_der(data: bytes, name: str, password: Password) -> KeyFile:
+    found = read_structure(data)
+    if found is None:
+        return carved(data, name) or _no_key(data, name)
+    if found.what == "elliptic-curve":
+        return _elliptic_curve(data, name)
+    if found.what == "encrypted":
+        opened = _decrypted(data, name, password, pem=False)
+        return _encrypted(data, name) if opened is None else _from_der(opened, name, None)
+    if len(data) >= SMALLEST_DUMP and len(data) > found.length:
+        return carved(data, name) or _single(data, name, found)
+    return _single(data, name, found)
+
+
+def _single(data: bytes, name: str, found: Found) -> KeyFile:
+    """Describe a file with one key at its front: the key alone, a slot read back, or a server image."""
+    # One 00 behind a key of odd length is the old command line's even padding (PROTOCOL 8.2).
+    tail = data[found.length :]
+    kind = "key" if tail in (b"", b"\x00") else "server-image" if found.what == "spki" else "slot-dump"
+    suffix = name[-4:].lower()
+    reasons = [
+        reason
+        for reason, applies in (
+            ("truncated", found.truncated),
+            ("slot_dump", kind != "key"),
+            ("pkcs8", found.what == "pkcs8"),
+            ("certificate", found.what == "certificate"),
+            ("cer_is_der", found.what == "spki" and suffix in CERTIFICATE_NAMES),
+            ("der_in_pem", suffix == ".pem"),
+            ("exponent", found.public is not None and found.public.e != EXPONENT),
+        )
+        if applies
+    ]
+    if found.truncated:
+        remark = f"cut short: {len(data):,} of {found.length:,} bytes"
+        parts = (part_at(data, 0, name, found),) if found.public is not None else ()
+        return KeyFile(name, len(data), "truncated", parts, tuple(reasons), remark, "Read or download it again.")
+    if found.public is None:
+        return KeyFile(name, len(data), "certificate", (), tuple(reasons), "a certificate without an RSA key")
+    part = part_at(data, 0, name, found, address=server_address(data) if found.what == "spki" else None)
+    return KeyFile(name, len(data), kind, (part,), tuple(reasons))
+
+
+def _elliptic_curve(data: bytes, name: str) -> KeyFile:
+    remark = "an elliptic-curve key, as the UDP devices use (Electron, Argon and later); this protocol needs RSA"
+    return KeyFile(name, len(data), "elliptic-curve", (), ("elliptic_curve",), remark)
+
+
+def _no_key(data: bytes, name: str) -> KeyFile:
+    sample = data[:TEXT_PROBE]
+    if not sample.translate(None, _TEXT_BYTES):
+        return KeyFile(name, len(data), "text", remark="text, not a key")
+    return KeyFile(name, len(data), "unknown", remark="no key in it")
+
+
+def _unusable(data: bytes, name: str, kind: str, remark: str, advice: str | None = None) -> KeyFile:
+    return KeyFile(name, len(data), kind, (), (kind,), remark, advice)

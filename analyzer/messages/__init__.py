@@ -1,0 +1,6 @@
+"""CoAP messages to Spark messages: names, values, and which answer belongs to which request."""
+
+from analyzer.messages.reader import MessageReader, Request, SparkMessage
+from analyzer.messages.summary import label, quote, summary
+
+__all__ = ["MessageReader", "Request", "SparkMessage", "label", "quote", "summary"]

@@ -1,0 +1,176 @@
+"""The JSON document (schema 1) and its line-by-line form. Names and shapes are promises: extend, never rename."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from analyzer.conversation import Conversation, Endpoint
+from analyzer.findings import Finding, NotChecked
+from analyzer.handshake import Part
+from analyzer.report.exact import Instant, pieces
+from analyzer.streams import Sender
+from analyzer.trace import Trace
+from analyzer.version import version
+
+SCHEMA: Final = 1
+
+Json = dict[str, object]
+
+
+def document(trace: Trace, *, redacted: bool = False) -> Json:
+    """Return the whole report as plain data; its lists are generators and can be walked once."""
+    return {
+        **_head(redacted),
+        "captures": captures(trace),
+        "conversations": (conversation(c, trace) for c in trace.conversations),
+        "findings": (finding(f, trace) for f in trace.findings),
+        "not_checked": [not_checked(item) for item in trace.not_checked],
+    }
+
+
+def _head(redacted: bool) -> Json:
+    head: Json = {"schema": SCHEMA, "version": version()}
+    return {**head, "redacted": True} if redacted else head
+
+
+def json_text(trace: Trace, *, redacted: bool = False) -> Iterator[str]:
+    """Yield the document as indented JSON."""
+    yield from pieces(document(trace, redacted=redacted), indent=1)
+    yield "\n"
+
+
+def json_lines(trace: Trace, *, redacted: bool = False) -> Iterator[str]:
+    """Yield one line per capture, conversation (with its messages after it), finding and unmade check."""
+    head = _head(redacted)
+    for item in captures(trace):
+        yield _line("capture", {**head, **item})
+    for c in trace.conversations:
+        data = conversation(c, trace)
+        messages = data.pop("messages")
+        yield _line("conversation", data)
+        for message in messages:  # type: ignore[attr-defined]
+            yield _line("message", {"conversation": c.number, **message})
+    for f in trace.findings:
+        yield _line("finding", finding(f, trace))
+    for unmade in trace.not_checked:
+        yield _line("not_checked", not_checked(unmade))
+
+
+def _line(kind: str, data: Json) -> str:
+    return "".join(pieces({"kind": kind, **data})) + "\n"
+
+
+def captures(trace: Trace) -> list[Json]:
+    """Return the account of each file."""
+    digits = trace.time_digits
+    return [
+        {
+            "path": file.path,
+            "format": file.format,
+            "packets": file.packets,
+            "first_number": file.first_number,
+            "bytes": file.bytes,
+            "first": _instant(file.first_ns, digits),
+            "last": _instant(file.last_ns, digits),
+            "damage": [{"offset": d.offset, "packet": d.packet, "what": d.what} for d in file.damage],
+        }
+        for file in trace.captures
+    ]
+
+
+def conversation(c: Conversation, trace: Trace) -> Json:
+    """Return one conversation."""
+    digits = trace.time_digits
+    device, server = c.sides[Sender.DEVICE], c.sides[Sender.SERVER]
+    return {
+        "number": c.number,
+        "device": _endpoint(c.device, full=True),
+        "server": _endpoint(c.server, full=False),
+        "first_packet": c.first_packet,
+        "last_packet": c.last_packet,
+        "start": Instant(c.start_ns, digits),
+        "duration_s": Instant(c.end_ns - c.start_ns, digits),
+        "packets": {"device": device.quality.packets, "server": server.quality.packets},
+        "bytes": {"device": device.captured, "server": server.captured},
+        "kind": c.kind,
+        "reached": c.reached,
+        "closed_by": c.closed_by,
+        "handshake": _handshake(c, digits),
+        "frames": {"device": device.frames, "server": server.frames, "opened": 0},
+        "gaps": [
+            {"direction": str(h.sender), "offset": h.offset, "length": h.length, "packet": h.packet} for h in c.holes
+        ],
+        "messages": [],
+        "firmware": [],
+    }
+
+
+def _endpoint(end: Endpoint, *, full: bool) -> Json:
+    data: Json = {"ip": end.ip, "port": end.port}
+    if full:
+        data |= {"mac": end.mac.hex(":") if end.mac else None, "id": end.id}
+    return data
+
+
+def _handshake(c: Conversation, digits: int) -> Json:
+    if c.kind not in ("spark", "empty"):
+        return {"nonce": None, "identity": None, "session": None}
+    nonce, identity, session = (_whole(c.part(kind)) for kind in ("nonce", "identity", "session"))
+    return {
+        "nonce": nonce and {**_place(nonce, digits), "hex": nonce.data.hex() if nonce.data else None},
+        "identity": identity
+        and {**_place(identity, digits), "bytes": identity.sent, "opened": None, "nonce_matches": None},
+        "session": session
+        and {
+            **_place(session, digits),
+            "bytes": session.sent,
+            "opened": None,
+            "signature": "not-checked",
+            "key": None,
+        },
+    }
+
+
+def _whole(part: Part | None) -> Part | None:
+    return part if part is not None and part.complete else None
+
+
+def _place(part: Part, digits: int) -> Json:
+    return {"packet": part.packet, "time": Instant(part.time_ns, digits)}
+
+
+def finding(f: Finding, trace: Trace) -> Json:
+    """Return one finding."""
+    digits = trace.time_digits
+    spec = f.spec
+    return {
+        "code": f.code,
+        "name": spec.name,
+        "severity": str(f.severity),
+        "confidence": str(f.confidence),
+        "title": spec.title,
+        "summary": f.summary,
+        "evidence": [{"text": e.text, "packets": list(e.packets)} for e in f.evidence],
+        "ruled_out": [{"code": r.code, "because": r.because} for r in f.ruled_out],
+        "would_settle_it": list(f.settle),
+        "fix": list(f.fix),
+        "wireshark_shows": f.wireshark_shows,
+        "led": spec.led or None,
+        "conversations": list(f.conversations),
+        "packets": list(f.packets),
+        "count": f.count,
+        "first_seen": _instant(f.first_ns, digits),
+        "last_seen": _instant(f.last_ns, digits),
+        "cadence_s": f.cadence_s,
+        "device": f.device,
+    }
+
+
+def not_checked(item: NotChecked) -> Json:
+    """Return one check that could not be made."""
+    return {"code": item.code, "because": item.because, "conversations": list(item.conversations)}
+
+
+def _instant(time_ns: int | None, digits: int) -> Instant | None:
+    return None if time_ns is None else Instant(time_ns, digits)

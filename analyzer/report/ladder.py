@@ -1,0 +1,258 @@
+"""The drawing of one connection: who sent what when, who was silent, who closed.
+
+`ladder` makes rows of plain data; `draw` puts them between two rails, in 80 columns. Bare acknowledgements and
+keep-alives are not drawn; what came in several tries or pieces is one row that says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from analyzer.conversation import Conversation, FrameSeen
+from analyzer.handshake import Part
+from analyzer.report.verdict import Mark
+from analyzer.streams import Sender
+from analyzer.wording import duration, number, plural, size, span
+
+NS: Final = 1_000_000_000
+SILENCE: Final = NS
+"""A pause at least this long, where something was due, is drawn."""
+INNER: Final = 22
+HEADING: Final = "  packet    waited  DEVICE            SERVER"
+MEANINGS: Final = {
+    "nonce": "greeting: a random number",
+    "identity": "who I am, locked for the server",
+    "session": "reply, locked for the device",
+}
+DRAWN_DEAD: Final = 3
+
+
+@dataclass(slots=True)
+class Row:
+    """One row. ``sender`` None: both ends (connected, a run of messages), or a silence."""
+
+    packets: str
+    time_ns: int | None
+    label: str
+    meaning: str
+    sender: Sender | None = None
+    closes: bool = False
+    silence: bool = False
+    waited_ns: int | None = None
+    end_ns: int | None = None  # of a row that stands for several packets
+
+
+def ladder(c: Conversation) -> list[Row]:
+    """Return the rows of one connection, each with the time since the row above."""
+    rows = [*_connecting(c), *_login(c), *_messages(c)]
+    rows += _closing(c, rows)
+    rows.sort(key=lambda row: row.time_ns or 0)
+    drawn: list[Row] = []
+    before: int | None = None
+    for row in rows:
+        if before is not None and row.time_ns is not None:
+            row.waited_ns = max(0, row.time_ns - before)
+            due = _due(c, drawn) if row.waited_ns >= SILENCE and c.reached != "established" else ""
+            if due:
+                drawn.append(Row("", None, f"silence {duration(row.waited_ns)}", due, silence=True))
+        drawn.append(row)
+        before = row.end_ns or row.time_ns or before
+    return drawn
+
+
+def _due(c: Conversation, drawn: list[Row]) -> str:
+    """What should have come in the place of a silence."""
+    if any(row.silence for row in drawn):
+        return ""
+    parts = {kind: c.part(kind) for kind in ("nonce", "identity", "session")}
+    done = {kind for kind, part in parts.items() if part is not None and part.complete}
+    labels = {row.meaning.split(":")[0].split(",")[0] for row in drawn}
+    if "session" in done and "reply" in labels:
+        return "no hello: the login stops here" if not c.hello else "no hello back"
+    if "identity" in done and "who I am" in labels:
+        return "no reply"
+    if "nonce" in done and "greeting" in labels:
+        return "no answer to the greeting"
+    return "no greeting" if not done and c.connected is not None else ""
+
+
+def _connecting(c: Conversation) -> list[Row]:
+    if not c.syns:
+        return []
+    first = c.syns[0]
+    if c.connected is None or c.syn_ack is None:
+        rows = [Row(number(first.packet), first.time_ns, "connect", "asks to connect", Sender.DEVICE)]
+        if c.syn_count > 1:
+            again = c.syns[1]
+            last = c.syns[-1]
+            many = plural(c.syn_count - 1, "repeat")
+            if c.closings:
+                meaning = f"in {duration(last.time_ns - again.time_ns)}"
+            else:
+                meaning = f"in {duration(last.time_ns - again.time_ns)}, not one answer"
+            rows.append(
+                Row(span(again.packet, last.packet), again.time_ns, many, meaning, Sender.DEVICE, end_ns=last.time_ns)
+            )
+        return rows
+    tries = f" ({c.syn_count} tries)" if c.syn_count > 1 else ""
+    return [
+        Row(
+            span(first.packet, max(c.connected.packet, first.packet)),
+            c.connected.time_ns,
+            "connected",
+            f"after {duration(c.connected.time_ns - first.time_ns)}{tries}",
+        )
+    ]
+
+
+def _login(c: Conversation) -> list[Row]:
+    rows: list[Row] = []
+    if c.kind not in ("spark", "empty"):
+        return _foreign(c)
+    for kind in ("nonce", "identity", "session"):
+        part = c.part(kind)
+        if part is None:
+            continue
+        rows.append(Row(_packets(part), part.time_ns, size(part.sent), _meaning(part), part.sender))
+    for frame in c.dead_frames[:DRAWN_DEAD]:
+        rows.append(Row(number(frame.packet), frame.time_ns, size(frame.size), _dead(frame), frame.sender))
+    return rows
+
+
+def _packets(part: Part) -> str:
+    return span(min(part.first_packet, part.packet), part.packet)
+
+
+def _meaning(part: Part) -> str:
+    text = MEANINGS[part.kind]
+    if not part.complete:
+        return f"{text.split(',')[0].split(':')[0]}, {size(part.size - part.sent)} short"
+    if part.missing:
+        return (
+            f"{text.split(',')[0].split(':')[0]}, not captured" if not part.received else f"{text.split(',')[0]}, cut"
+        )
+    if len(part.cuts) > 1:
+        return f"{text.split(',')[0].split(':')[0]}, in {len(part.cuts)} packets"
+    return text
+
+
+def _dead(frame: FrameSeen) -> str:
+    what = (frame.dead or "").split(" under ")[0]
+    return f"{what}, locked with an all-zero key" if "zero" in (frame.dead or "") else f"{what}, under an old key"
+
+
+def _foreign(c: Conversation) -> list[Row]:
+    """Another protocol: the first bytes of each end."""
+    names = {"http": "a web page", "tls": "TLS (https)", "ssh": "an SSH greeting", "coap-tcp": "CoAP over TCP"}
+    rows = []
+    for sender in (Sender.SERVER, Sender.DEVICE):
+        side = c.sides[sender]
+        if side.first_data is None:
+            continue
+        if sender is Sender.SERVER:
+            meaning = names.get(c.kind, "text") + (", not a greeting" if c.kind != "coap-tcp" else "")
+        else:
+            meaning = (
+                "who I am (sent all the same)" if c.part("identity") and c.kind != "coap-tcp" else names.get(c.kind, "")
+            )
+        rows.append(
+            Row(number(side.first_data.packet), side.first_data.time_ns, size(side.first_size), meaning, sender)
+        )
+    return rows
+
+
+def _messages(c: Conversation) -> list[Row]:
+    """Both hellos, and all messages after them in one row."""
+    frames = [f for f in c.first_frames if not f.dead]
+    if not frames or c.kind != "spark":
+        return []
+    rows = []
+    total = {sender: c.live_frames(sender) for sender in Sender}
+    hello = c.hello
+    if hello is not None:
+        rows.append(Row(number(hello.packet), hello.time_ns, size(hello.size), "hello", Sender.DEVICE))
+        total[Sender.DEVICE] -= 1
+        answer = c.server_hello
+        if answer is not None and answer.index == 0 and c.part("session"):
+            rows.append(
+                Row(number(answer.packet), answer.time_ns, size(answer.size), "hello back: logged in", Sender.SERVER)
+            )
+            total[Sender.SERVER] -= 1
+    many = sum(total.values())
+    rest = [f for f in (*frames, *c.last_frames) if not f.dead and f not in (hello, c.server_hello)]
+    if not many or not rest:
+        return rows
+    ordered = sorted(rest, key=lambda f: f.time_ns)
+    first, last = ordered[0], ordered[-1]
+    told = f"{number(total[Sender.DEVICE])} sent, {number(total[Sender.SERVER])} received"
+    if last.time_ns > first.time_ns:
+        told += f", in {duration(last.time_ns - first.time_ns)}"
+    packets = span(min(first.packet, last.packet), max(first.packet, last.packet))
+    return [*rows, Row(packets, first.time_ns, plural(many, "message"), told, end_ns=last.time_ns)]
+
+
+def _closing(c: Conversation, rows: list[Row]) -> list[Row]:
+    if not c.closings:
+        return []
+    end = c.closings[0]
+    last = max((row.time_ns or 0 for row in rows), default=c.start_ns)
+    if c.last_frames and c.reached == "established":
+        last = max(last, c.last_frames[-1].time_ns)
+    cut = end.how == "rst"
+    if c.connected is None:
+        meaning = f"{end.sender} refused"
+    elif c.kind not in ("spark", "empty"):
+        meaning = f"{'web ' if c.kind == 'http' else ''}{end.sender} {'cut the line' if cut else 'hung up'}"
+    elif c.reached == "established":
+        meaning = f"{end.sender} {'cut the connection off' if cut else 'hung up'}"
+    else:
+        due = _last_turn(c)
+        waited = end.time_ns - due if due else 0
+        gave_up = waited >= NS
+        meaning = (
+            f"{end.sender} gave up after {duration(waited)}"
+            if gave_up
+            else f"{end.sender} {'cut it off' if cut else 'hung up'}"
+        )
+    return [Row(number(end.packet), end.time_ns, "reset" if cut else "close", meaning, end.sender, closes=True)]
+
+
+def _last_turn(c: Conversation) -> int | None:
+    """When the last step of the login was done: what a giving-up is counted from."""
+    for kind in ("session", "identity", "nonce"):
+        part = c.part(kind)
+        if part is not None:
+            return part.time_ns
+    return c.connected.time_ns if c.connected else None
+
+
+def draw(rows: list[Row], width: int = 80) -> list[str]:
+    """Return the rows as text between two rails."""
+    lines = [HEADING]
+    for row in rows:
+        waited = duration(row.waited_ns) if row.waited_ns is not None else ""
+        head = f"{row.packets:>8}{waited:>10}  "
+        lines.append((head + _rails(row) + ("  " + row.meaning if row.meaning else ""))[: max(width, 80)].rstrip())
+    return lines
+
+
+def _rails(row: Row) -> str:
+    if row.silence:
+        return f"┊{row.label.center(INNER)}┊"
+    left, right = "│", "│"
+    if row.sender is None:
+        left = right = "●"
+        body = _dashes(f" {row.label} ", INNER)
+    elif row.sender is Sender.DEVICE:
+        body = _dashes(f" {row.label} ", INNER - 1) + "▶"
+        left = str(Mark.FAILS) if row.closes else left
+    else:
+        body = "◀" + _dashes(f" {row.label} ", INNER - 1)
+        right = str(Mark.FAILS) if row.closes else right
+    return left + body + right
+
+
+def _dashes(label: str, width: int) -> str:
+    room = max(0, width - len(label))
+    return "─" * (room // 2) + label + "─" * (room - room // 2)

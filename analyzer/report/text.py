@@ -1,0 +1,376 @@
+"""The report for people: state, sentence, how sure, what to do, and then the proof. Always 80 columns.
+
+Built as plain lines; colour repeats a word and is added last, so that it can never change the layout.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import dataclass
+from typing import Final
+
+from analyzer.conversation import Conversation
+from analyzer.findings import Finding
+from analyzer.report.ladder import draw, ladder
+from analyzer.report.verdict import STEP_NAMES, Mark, Story, Verdict, verdict_of
+from analyzer.streams import Sender
+from analyzer.trace import Trace
+from analyzer.wording import clock, duration, listing, moment, number, plural, span
+
+WIDTH: Final = 80
+LABEL: Final = 13
+RULED_OUT_NAMES: Final = 23
+MANY_ATTEMPTS: Final = 4
+"""Attempts that are told one by one; more become a table of endings."""
+LISTED_DEVICES: Final = 20
+DRAWN_STORIES: Final = 3
+ALIKE: Final = 1.2
+"""Pauses that differ by less than this factor are told as one."""
+COUNTED_FROM: Final = 10
+"""From this count on the footer says how often a finding was made."""
+
+RESET: Final = "\x1b[0m"
+COLOURS: Final = {Mark.FAILS: "\x1b[31m", Mark.WARNS: "\x1b[33m", Mark.WORKS: "\x1b[32m", Mark.UNKNOWN: "\x1b[90m"}
+BOLD, CYAN, MAGENTA = "\x1b[1m", "\x1b[36m", "\x1b[35m"
+
+ASCII: Final = str.maketrans(
+    {
+        "✕": "x", "✓": "ok", "│": "|", "┊": ":", "─": "-", "▶": ">", "◀": "<", "●": "o", "–": "-", "−": "-",
+        "·": "-", "…": "...", "µ": "u", "×": "x", "▇": "#", "→": "->", "←": "<-", "≥": ">=", "’": "'", "“": '"',
+        "”": '"',
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How text is put on a screen or into a file."""
+
+    width: int = WIDTH
+    colour: bool = False
+    unicode: bool = True
+    quiet: bool = False
+
+
+def text_report(trace: Trace, name: str, style: Style = Style()) -> str:
+    """Return the report on a capture called ``name``."""
+    verdict = verdict_of(trace)
+    lines = [_headline(verdict, name, style)]
+    lines += textwrap.wrap(verdict.sentence, style.width)
+    if len(verdict.stories) > 1:
+        lines += _table(verdict.stories)
+    if style.quiet:
+        lines += _first_step(verdict, style)
+    else:
+        lines += _body(trace, verdict, style)
+    return finish(lines, style)
+
+
+def finish(lines: list[str], style: Style) -> str:
+    """Join lines, add colour where wanted, and reduce to ASCII where the output can take no more."""
+    if style.colour:
+        lines = [_coloured(line) for line in lines]
+    text = "\n".join(line.rstrip() for line in lines) + "\n"
+    return text if style.unicode else text.translate(ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def block(label: str, text: str, width: int = WIDTH) -> list[str]:
+    """Return a paragraph with its label in the first 13 columns."""
+    lines = textwrap.wrap(text, width - LABEL, break_on_hyphens=False) or [""]
+    return [f"{label if index == 0 else '':<{LABEL}}{line}" for index, line in enumerate(lines)]
+
+
+# -- the blocks, in order --------------------------------------------------------------------------------------
+
+
+def _headline(verdict: Verdict, name: str, style: Style) -> str:
+    left = f"{verdict.mark} {verdict.state}"
+    room = style.width - len(left) - 2
+    shown = name if len(name) <= room else "…" + name[1 - room :]
+    return left + shown.rjust(style.width - len(left))
+
+
+def _body(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
+    lines: list[str] = []
+    groups = [_sure_and_do(verdict, style), *_drawings(verdict, style), _reasons(trace, verdict, style)]
+    for group in groups:
+        if group:
+            lines += ["", *group]
+    return [*lines, "", *_footer(trace, verdict, style)]
+
+
+def _sure_and_do(verdict: Verdict, style: Style) -> list[str]:
+    lines = block("How sure", verdict.sure, style.width) if verdict.sure else []
+    steps = _steps(verdict)
+    if steps:
+        several = (f"· {verdict.stories[0].address}:",) if len(verdict.stories) > 1 else ()
+        lines += numbered("Do this", (*several, *steps), style.width)
+    return lines
+
+
+def _steps(verdict: Verdict) -> tuple[str, ...]:
+    story = verdict.stories[0] if verdict.stories else None
+    if story is None:
+        return next((f.fix for f in verdict.findings if f.fix), ())
+    if story.mark in (Mark.FAILS, Mark.WARNS):
+        return next((f.fix for f in story.said if f.fix), ())
+    return story.lead.fix if story.lead is not None else ()
+
+
+def numbered(label: str, steps: tuple[str, ...], width: int = WIDTH) -> list[str]:
+    """Return steps with numbers, commands alone on their line, asides without a number."""
+    count = sum(1 for step in steps if not step.startswith(("  ", "· ")))
+    lines: list[str] = []
+    index = 0
+    for step in steps:
+        head = label if not lines else ""
+        if step.startswith("  "):
+            lines.append(f"{head:<{LABEL}}     {step.strip()}" if count > 1 else f"{head:<{LABEL}}  {step.strip()}")
+            continue
+        text, mark = step, ""
+        if step.startswith("· "):
+            text, mark = step[2:], "   " if count > 1 and "explain" not in step else ""
+        elif count > 1:
+            index += 1
+            mark = f"{index}. "
+        wrapped = textwrap.wrap(text, width - LABEL - len(mark), break_on_hyphens=False) or [""]
+        lines += [
+            f"{head if n == 0 else '':<{LABEL}}{mark if n == 0 else ' ' * len(mark)}{line}"
+            for n, line in enumerate(wrapped)
+        ]
+    return lines
+
+
+def _first_step(verdict: Verdict, style: Style) -> list[str]:
+    steps = _steps(verdict)
+    chosen: list[str] = []
+    for step in steps:
+        if chosen and not step.startswith("  "):
+            break
+        chosen.append(step)
+    return numbered("Do this", tuple(chosen), style.width) if chosen else []
+
+
+def _table(stories: list[Story]) -> list[str]:
+    lines = ["", f"  {'device':<39}"[:22] + f"{'state':<18}{'attempts':>8}  {'last step reached':<18} packets"]
+    for story in stories[:LISTED_DEVICES]:
+        last = story.conversations[-1]
+        reached = max((c.reached for c in story.conversations), key=list(STEP_NAMES).index)
+        first = story.conversations[0].first_packet
+        packets = span(first, max(c.last_packet for c in story.conversations))
+        name = story.address if len(story.address) <= 18 else "…" + story.address[-17:]
+        step = STEP_NAMES[reached] if last.kind in ("spark", "empty") else "not Spark"
+        lines.append(f"  {name:<20}{story.state:<18}{number(len(story.conversations)):>8}  {step:<18} {packets}")
+    if len(stories) > LISTED_DEVICES:
+        lines.append(f"  … {plural(len(stories) - LISTED_DEVICES, 'more device')}: --format jsonl lists all")
+    return lines
+
+
+def _drawings(verdict: Verdict, style: Style) -> list[list[str]]:
+    """One drawing per cause, worst first; devices that work are drawn only when nothing fails."""
+    failing = [s for s in verdict.stories if s.mark in (Mark.FAILS, Mark.WARNS)]
+    seen: set[str] = set()
+    drawings = []
+    for story in failing or verdict.stories:
+        cause = story.lead.code if story.lead else ""
+        if cause in seen or len(drawings) == DRAWN_STORIES:
+            continue
+        seen.add(cause)
+        drawing = _drawing(story, style)
+        if drawing:
+            drawings.append(drawing)
+    return drawings
+
+
+def _drawing(story: Story, style: Style) -> list[str]:
+    c = story.exemplar
+    if c is None:
+        return []
+    rows = ladder(c)
+    if not rows or (c.midway and c.reached == "established"):
+        return []
+    many = len(story.conversations)
+    where = f"{story.address} to {c.server.ip}:{c.server.port}"
+    place = story.conversations.index(c) + 1
+    lines = []
+    if many > MANY_ATTEMPTS:
+        lines += [*_endings(story), ""]
+    lines.append(f"Attempt {number(place)} of {number(many)}, {where}" if many > 1 else f"1 attempt, {where}")
+    lines += draw(rows, style.width)
+    if 1 < many <= MANY_ATTEMPTS:
+        lines += _others(story, c, style)
+    return lines
+
+
+def _others(story: Story, drawn: Conversation, style: Style) -> list[str]:
+    lines = []
+    pauses = _pauses(story)
+    for index, c in enumerate(story.conversations, 1):
+        if c is drawn:
+            continue
+        same = ending(c) == ending(drawn)
+        text = f"Attempt {index} (packets {span(c.first_packet, c.last_packet)}): "
+        text += f"as attempt {story.conversations.index(drawn) + 1}." if same else f"{ending_text(c)}."
+        lines.append(text)
+    if pauses:
+        shortest, longest = min(pauses), max(pauses)
+        alike = longest <= ALIKE * shortest
+        told = duration(sorted(pauses)[len(pauses) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
+        lines[-1] += f" Pause between attempts: {told}."
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(
+            line, style.width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
+    ]
+
+
+def _pauses(story: Story) -> list[int]:
+    found = []
+    for earlier, later in zip(story.conversations, story.conversations[1:], strict=False):
+        closed = earlier.closings[0].time_ns if earlier.closings else earlier.end_ns
+        found.append(max(0, later.start_ns - max(closed, earlier.end_ns)))
+    return found
+
+
+def ending(c: Conversation) -> tuple[str, str, bool]:
+    """What makes two attempts "the same": how far, closed by whom, with a dead-key message or not."""
+    return c.reached, c.closed_by, bool(c.dead_frames)
+
+
+def ending_text(c: Conversation) -> str:
+    """Say how an attempt ended, in a few words."""
+    if c.reached == "established":
+        return "logged in"
+    if not c.closings:
+        return (
+            "no answer" if c.reached == "syn" else f"open at the end of the capture, after the {STEP_NAMES[c.reached]}"
+        )
+    end = c.closings[0]
+    part = next((p for p in (c.part(k) for k in ("session", "identity", "nonce")) if p is not None), None)
+    verb = "cut off" if end.how == "rst" else "closed"
+    if part is None:
+        return f"{end.sender} {'refused' if c.connected is None else verb}"
+    waited = end.time_ns - part.time_ns
+    if end.sender is Sender.SERVER and waited >= 2_000_000_000:
+        return f"server gave up after {duration(waited)}"
+    return f"{end.sender} {verb} {duration(waited)} after packet {number(part.packet)}"
+
+
+def _endings(story: Story) -> list[str]:
+    """The table of endings, and the attempts over time."""
+    groups: dict[tuple[str, str, bool], list[Conversation]] = {}
+    for c in story.conversations:
+        groups.setdefault(ending(c), []).append(c)
+    lines = ["  attempts  end                                first packet  last packet"]
+    for members in sorted(groups.values(), key=len, reverse=True)[:8]:
+        text = re.sub(r" after packet [\d,]+", " after the last step", ending_text(members[0]))
+        lines.append(
+            f"{number(len(members)):>10}  {text[:34]:<34} {number(members[0].first_packet):>12}"
+            f" {number(max(c.last_packet for c in members)):>12}"
+        )
+    first, last = story.conversations[0].start_ns, story.conversations[-1].start_ns
+    if last > first:
+        bins = [0] * 36
+        for c in story.conversations:
+            bins[min(35, (c.start_ns - first) * 36 // (last - first))] += 1
+        bar = "".join("▇" if n else " " for n in bins)
+        rate = (len(story.conversations) - 1) * 3600e9 / (last - first)
+        pace = f"{rate:,.0f} an hour" if rate < 7200 else f"{rate / 3600:,.1f} a second"
+        lines.append(f"  {clock(first)} {bar} {clock(last)}   {pace}")
+    return lines
+
+
+def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
+    width = style.width
+    lines: list[str] = []
+    story = verdict.stories[0] if verdict.stories else None
+    evidence = story.evidence if story else []
+    evidence = [*evidence, *(item for f in verdict.findings for item in f.evidence)]
+    for index, item in enumerate(evidence[:8]):
+        lines += block(("Why" if story else "Seen") if index == 0 else "", item.text, width)
+    if story:
+        lines += _ruled_out(story, width)
+    unchecked = [item.because for s in verdict.stories[:DRAWN_STORIES] for item in s.unchecked]
+    for index, because in enumerate(dict.fromkeys(unchecked)):
+        if index < 4:
+            lines += block("Not checked" if index == 0 else "", because, width)
+    shows = next((s.wireshark_shows for s in verdict.stories if s.wireshark_shows), None)
+    if shows:
+        lines += block("In Wireshark", shows, width)
+    if trace.conversations:
+        around = not_spark(trace)
+        if around:
+            lines += block("Not Spark", around, width)
+    return lines
+
+
+def _ruled_out(story: Story, width: int) -> list[str]:
+    lines: list[str] = []
+    for index, (names, because) in enumerate(story.ruled_out):
+        left = textwrap.wrap(names, RULED_OUT_NAMES - 1)
+        right = textwrap.wrap(because, width - LABEL - RULED_OUT_NAMES, break_on_hyphens=False)
+        for row in range(max(len(left), len(right))):
+            label = "Ruled out" if index == 0 and row == 0 else ""
+            name = left[row] if row < len(left) else ""
+            why = right[row] if row < len(right) else ""
+            lines.append(f"{label:<{LABEL}}{name:<{RULED_OUT_NAMES}}{why}")
+    return lines
+
+
+def not_spark(trace: Trace) -> str:
+    """Say in a sentence what else the capture holds, "" when there is nothing but ARP and the like."""
+    around = trace.background
+    told = []
+    web = sum(around.tcp_connections[port] for port in (80, 443, 8080))
+    if web:
+        told.append(plural(web, "web connection"))
+    for port, count in around.tcp_connections.most_common(3):
+        if port not in (80, 443, 8080):
+            told.append(f"{number(count)} on port {port}")
+    for kind in ("DNS", "UDP 5684", "UDP 5683", "UDP"):
+        if around.kinds[kind]:
+            told.append(f"{number(around.kinds[kind])} {kind}")
+    if not told:
+        return ""
+    return f"{number(around.packets)} of {plural(trace.packets, 'packet')}: {listing(told)}."
+
+
+def _footer(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
+    codes = [code if count < COUNTED_FROM else f"{code} ×{number(count)}" for code, count in verdict.codes]
+    what = f"{plural(trace.packets, 'packet')}"
+    if trace.first_ns is not None:
+        what += f", {duration(trace.duration_ns)} from {moment(trace.first_ns)}"
+    joint = "  " if any("×" in code for code in codes) else " "
+    lines = textwrap.wrap(f"{joint.join(codes)} · {what}" if codes else what, style.width)
+    lead: Finding | None = verdict.lead
+    if lead is not None:
+        lines.append(f"More: sparkshark explain {lead.code}")
+    return lines
+
+
+# -- colour ------------------------------------------------------------------------------------------------------
+
+
+def _coloured(line: str) -> str:
+    for mark, colour in COLOURS.items():
+        if line.startswith(f"{mark} "):
+            return f"{colour}{line}{RESET}"
+    if re.match(r"^\s{18,}\S", line) and line.strip().split(" ")[0] in (
+        "particle",
+        "nc",
+        "sparkshark",
+        "ss",
+        "tcpdump",
+        "openssl",
+        "dfu-util",
+        "tshark",
+    ):
+        return f"{BOLD}{line}{RESET}"
+    if "▶" in line:
+        return re.sub(r"[│✕]─.*▶", lambda m: f"{CYAN}{m[0]}{RESET}", line)
+    if "◀" in line:
+        return re.sub(r"◀─.*?[│✕]", lambda m: f"{MAGENTA}{m[0]}{RESET}", line)
+    return line

@@ -1,0 +1,294 @@
+"""Opens a handshake's sealed parts: the identity with the server's key, the offer with the device's.
+
+PROTOCOL 3 says what each key opens and how sure that is. An opened part is believed for its length, the
+echoed nonce or the HMAC, never because nothing raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final, Literal
+
+from analyzer import rsa
+from analyzer.catalogue import (
+    DEVICE_ID_SIZE,
+    IDENTITY_SIZE,
+    NONCE_SIZE,
+    SEALED_KEY_SIZE,
+    SESSION_KEY_SIZE,
+    SESSION_SIZE,
+)
+from analyzer.keys.keylog import SessionKey
+from analyzer.keys.model import Key
+from analyzer.keys.ring import KeyRing
+from analyzer.keys.structures import read_structure
+
+DEVICE_SPKI_SIZE: Final = 162
+CORE_IDENTITY: Final = NONCE_SIZE + DEVICE_ID_SIZE
+PHOTON_IDENTITY: Final = CORE_IDENTITY + DEVICE_SPKI_SIZE
+HMAC_SIZE: Final = 20
+MODULUS_IN_SPKI: Final = slice(29, 157)
+"""The 128 bytes that the firmware copies blindly out of its private-key slot (PROTOCOL 2.2)."""
+
+MOST_TRIES: Final = 20_000
+"""RSA private operations spent on one capture for keys that nothing points to: about 4 s with device keys
+(0.2 ms each), 20 s with server keys. Keys that the identity, a file name or the last success points to are
+always tried."""
+MOST_DEVICES: Final = 4_096
+"""Devices whose last good key is remembered."""
+
+SignatureState = Literal["valid", "invalid", "not-checked"]
+
+
+# --- message 2: the identity ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Message 2, opened (PROTOCOL 2.2).
+
+    ``nonce_matches`` is None when the nonce is not known. ``device_key`` is the public key that the device
+    offers (only when ``plaintext_length`` is 214), None when the 162 bytes are no usable RSA key; then
+    ``key_trouble`` says what they look like (DIAGNOSES, SPK305). ``offered`` holds them as they are.
+    """
+
+    opened_by: Key
+    plaintext_length: int
+    nonce: bytes
+    nonce_matches: bool | None
+    device_id: str | None
+    offered: bytes | None = None
+    device_key: Key | None = None
+    key_trouble: str | None = None
+
+
+def open_identity(block: bytes, server_keys: Iterable[Key], nonce: bytes | None) -> Identity | None:
+    """Open message 2 (256 bytes) with the first of the server's private keys that fits; None when none does.
+
+    It counts as opened when the plaintext has the length of an identity (52 or 214 bytes: a wrong key does
+    that in one of 10^7 cases) or begins with ``nonce``. Keys without their private half are passed over.
+    """
+    if len(block) != IDENTITY_SIZE:
+        return None
+    for key in server_keys:
+        plaintext = rsa.open_block(key.secret, block) if key.secret else None
+        if plaintext is None:
+            continue
+        echoed = nonce is not None and plaintext[:NONCE_SIZE] == nonce
+        if echoed or len(plaintext) in (CORE_IDENTITY, PHOTON_IDENTITY):
+            return _identity(key, plaintext, echoed if nonce is not None else None)
+    return None
+
+
+def _identity(key: Key, plaintext: bytes, nonce_matches: bool | None) -> Identity:
+    device_id = plaintext[NONCE_SIZE:CORE_IDENTITY]
+    offered = plaintext[CORE_IDENTITY:] or None
+    device_key, trouble = _offered_key(offered) if offered is not None else (None, None)
+    return Identity(
+        key,
+        len(plaintext),
+        plaintext[:NONCE_SIZE],
+        nonce_matches,
+        device_id.hex() if len(device_id) == DEVICE_ID_SIZE else None,
+        offered,
+        device_key,
+        trouble,
+    )
+
+
+def _offered_key(spki: bytes) -> tuple[Key | None, str | None]:
+    """Read the public key behind the device id, or say what the device copied there in its place."""
+    modulus = spki[MODULUS_IN_SPKI]
+    found = read_structure(spki)
+    if b"\x2a\x86\x48\xce\x3d" in modulus or modulus[:1] == b"\x77":
+        return None, "part of an elliptic-curve key"
+    if not modulus.strip(b"\xff") or not modulus.strip(b"\x00"):
+        return None, "an erased slot"
+    if modulus.endswith(b"\xff" * 8):
+        return None, "a slot that ends in erased flash"
+    if not modulus.translate(None, b"\r\n" + bytes(range(32, 127))):
+        return None, "text"
+    if found is None or found.public is None:
+        return None, "an even number" if modulus and not modulus[-1] & 1 else "no RSA key"
+    if not modulus[0] & 0x80:
+        return None, "a number with its top bit clear"
+    if any(found.public.n % prime == 0 for prime in (3, 5, 7, 11, 13, 17, 19)):
+        return None, "a number with small factors"
+    return Key(found.public, None, ("the identity",)), None
+
+
+# --- message 3: the session offer -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Message 3, as far as the keys at hand go (PROTOCOL 2.3, 3.1).
+
+    ``opened`` is None when there was no device key to try; False says that each of ``tried`` keys fails, and
+    only with ``untried`` 0 that all do. ``signature`` is "valid" when the server expected to sign did sign,
+    "invalid" when none of the server keys at hand did, another one did, or the HMAC is wrong.
+    ``signature_block_ok`` is the same question without the HMAC, so without a device key. ``signed_by`` is
+    whose key opens the signature, even when another's was expected. ``signature_note`` words what is odd
+    about it.
+    """
+
+    opened: bool | None = None
+    opened_by: Key | None = None
+    credentials: SessionKey | None = None
+    tried: int = 0
+    untried: int = 0
+    signature: SignatureState = "not-checked"
+    signature_block_ok: bool | None = None
+    signed_by: Key | None = None
+    signature_note: str | None = None
+    identity_key_differs: bool | None = None
+    """True when the key that opens it is not the one the identity carried: the server's record is stale."""
+
+
+def open_offer(
+    block: bytes,
+    device_keys: Iterable[Key],
+    server_keys: Iterable[Key],
+    *,
+    expected_signer: Key | None = None,
+    untried: int = 0,
+) -> Offer:
+    """Open message 3 (384 bytes) with the first device key that fits, and check its signature.
+
+    ``device_keys`` are tried in order (those with their private half); ``server_keys`` need only their public
+    half. ``expected_signer`` is the server key this device is known to trust, because it encrypted its
+    identity to it: another key's signature, however good, is then invalid. A wrong device key passes for
+    right once in 2.5 * 10^7 cases (PROTOCOL 3.2). Another length than 384 leaves everything unknown.
+    """
+    if len(block) != SESSION_SIZE:
+        return Offer(untried=untried)
+    sealed, signature = block[:SEALED_KEY_SIZE], block[SEALED_KEY_SIZE:]
+
+    tried, opened_by, blob = 0, None, None
+    for key in device_keys:
+        if key.secret is None:
+            continue
+        tried += 1
+        plaintext = rsa.open_block(key.secret, sealed)
+        if plaintext is not None and len(plaintext) == SESSION_KEY_SIZE:
+            opened_by, blob = key, plaintext
+            break
+
+    checked = _check_signature(signature, sealed, blob, server_keys, expected_signer)
+    return Offer(
+        None if not tried else opened_by is not None,
+        opened_by,
+        None if blob is None else SessionKey.from_blob(blob),
+        tried,
+        untried,
+        *checked,
+    )
+
+
+def _check_signature(
+    signature: bytes, sealed: bytes, blob: bytes | None, server_keys: Iterable[Key], expected: Key | None
+) -> tuple[SignatureState, bool | None, Key | None, str | None]:
+    candidates = list(server_keys)
+    if expected is not None and expected.n not in {key.n for key in candidates}:
+        candidates.insert(0, expected)
+    if not candidates:
+        return "not-checked", None, None, None
+    for key in candidates:
+        content = rsa.open_signature(key.public, signature)
+        if content is None:
+            continue
+        if len(content) != HMAC_SIZE:
+            return "invalid", False, key, f"it holds {len(content)} bytes, not a bare HMAC of {HMAC_SIZE}"
+        if blob is not None and not hmac.compare_digest(content, hmac.digest(blob, sealed, hashlib.sha1)):
+            return "invalid", True, key, "its HMAC is not that of the first 128 bytes"
+        if expected is not None and key.n != expected.n:
+            return "invalid", True, key, "signed by another server than the one the device trusts"
+        return "valid", True, key, None
+    return "invalid", False, None, None
+
+
+# --- which key to try first -------------------------------------------------------------------------------
+
+
+class SessionOpener:
+    """Opens the handshakes of a capture with the keys of a ring, trying the likely ones first.
+
+    Likely are, in this order: the key whose public half the identity carries, keys in files named after the
+    device id, the key that last worked for this device, those that last worked for others. All further keys
+    are tried as long as the capture's share of `MOST_TRIES` lasts.
+    """
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._ring = keys
+        self._tries_left = MOST_TRIES
+        self._last: OrderedDict[Hashable, Key] = OrderedDict()
+        self._recent_device = _Recent(keys.device_private)
+        self._recent_server = _Recent(keys.server_private)
+
+    def identity(self, block: bytes, nonce: bytes | None) -> Identity | None:
+        """Open message 2; None when no server key opens it."""
+        keys = list(islice(self._recent_server.order(), max(self._tries_left, 1)))
+        found = open_identity(block, keys, nonce)
+        if found is None:
+            self._tries_left -= len(keys)
+        else:
+            self._recent_server.note(found.opened_by)
+        return found
+
+    def offer(self, block: bytes, identity: Identity | None, device: Hashable = None) -> Offer:
+        """Open message 3 of ``device`` (whatever tells devices apart, its IP address say)."""
+        pointed_to = list(dict.fromkeys(self._pointed_to(identity, device)))
+        rest = [key for key in self._recent_device.order() if key not in set(pointed_to)]
+        allowed = rest[: max(self._tries_left, 0)]
+        expected = identity.opened_by if identity is not None and identity.nonce_matches else None
+        found = open_offer(
+            block,
+            [*pointed_to, *allowed],
+            self._ring.server_keys,
+            expected_signer=expected,
+            untried=len(rest) - len(allowed),
+        )
+        self._tries_left -= max(found.tried - len(pointed_to), 0)
+        if found.opened_by is None:
+            return found
+        self._recent_device.note(found.opened_by)
+        self._last[device] = found.opened_by
+        self._last.move_to_end(device)
+        if len(self._last) > MOST_DEVICES:
+            self._last.popitem(last=False)
+        return _compared(found, identity)
+
+    def _pointed_to(self, identity: Identity | None, device: Hashable) -> Iterable[Key]:
+        if identity is not None and identity.device_key is not None:
+            named = self._ring.key_with_modulus(identity.device_key.n)
+            if named is not None and named.private:
+                yield named
+        if identity is not None and identity.device_id is not None:
+            yield from (key for key in self._ring.keys_of_device(identity.device_id) if key.private)
+        if device in self._last:
+            yield self._last[device]
+
+
+def _compared(offer: Offer, identity: Identity | None) -> Offer:
+    if identity is None or identity.device_key is None or offer.opened_by is None:
+        return offer
+    return replace(offer, identity_key_differs=identity.device_key.n != offer.opened_by.n)
+
+
+class _Recent:
+    """Keys in the order in which they last worked, the untested ones behind."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = OrderedDict((key.n, key) for key in keys)
+
+    def order(self) -> list[Key]:
+        return list(self._keys.values())
+
+    def note(self, key: Key) -> None:
+        if key.n in self._keys:
+            self._keys.move_to_end(key.n, last=False)
