@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         """Raise the message as a `UsageError`."""
         raise UsageError(message)
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and refuse an unknown option with the nearest known one."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _complain(f"{name}{(error.strerror or str(error)).lower()}.")
-    except Exception as error:  # noqa: BLE001 - the last resort: a line for the user instead of a traceback
+    except Exception as error:
         return _internal(error)
     return status
 

@@ -17,7 +17,7 @@ from analyzer.handshake import Part, TurnReader
 from analyzer.misparse import CoapTcpReader, RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment, address_text
 from analyzer.sessionwatch import SessionWatch
-from analyzer.streams import COPY_NS, Hole, HoleReason, Quality, Sender, Stream
+from analyzer.streams import COPY_NS, Hole, Quality, Sender, Stream
 
 COPIES: Final = 64
 """Headers remembered per direction to know a packet that the capture holds twice."""

@@ -721,7 +721,7 @@ _SPECS: Final = (
         Group.UPDATE,
         title="An update stops in the middle",
         short="Stalled update",
-        says="A firmware update stops after {chunks} chunks: the device sends nothing more.",
+        says="A firmware update stops after {chunks} chunks.",
         of="stops in the middle of an update",
         means="The server sends chunks of a new firmware and the device stops answering.",
         looks="A run of equal frames of 274, 290, 530 or 546 bytes, then nothing for 12 s.",

@@ -6,8 +6,10 @@ boundary, which is found again where lengths chain (PROTOCOL 4.5). What is skipp
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 from analyzer.catalogue import BLOCK, LARGEST_FRAME, LENGTH_PREFIX
@@ -82,15 +84,28 @@ def chain(data: bytes | bytearray, start: int = 0) -> tuple[int, bool]:
     return count, position == end and count > 0
 
 
+@dataclass(slots=True, order=True)
+class _Candidate:
+    """A place where a boundary may be. All offsets are of the stream."""
+
+    needs: int  # the stream must reach this far before more can be said
+    start: int
+    stop: int = field(compare=False)  # end of the frame it waits for, or of the last one if that one is whole
+    count: int = field(compare=False)  # whole frames so far
+    begins_packet: bool = field(compare=False, kw_only=True)
+
+
 class FrameReader:
     """Cuts one direction's stream into frames, from a given offset on."""
 
     __slots__ = (
         "_after_gap",
         "_buffer",
+        "_candidates",
         "_emit",
         "_frame_hole",
         "_marks",
+        "_scanned",
         "_searching",
         "count",
         "lost",
@@ -118,7 +133,9 @@ class FrameReader:
         self._marks: list[tuple[int, int, int]] = []  # (offset, packet, time) where each packet's bytes begin
         self._searching = searching
         self._after_gap = searching
-        self._frame_hole = 0  # bytes of the current frame that are missing and stand as zeros in the buffer
+        self._frame_hole = 0  # where in the buffer the first missing byte of the front frame stands as a zero
+        self._scanned = offset  # offsets before this one are no boundary, or candidates
+        self._candidates: list[_Candidate] = []  # a heap
 
     @property
     def pending(self) -> int:
@@ -132,33 +149,60 @@ class FrameReader:
 
     def receive(self, data: bytes, packet: int, time_ns: int) -> None:
         """Take the next bytes of the stream, all from one packet."""
+        if not self._buffer and not self._searching:
+            length = len(data) - LENGTH_PREFIX
+            if length >= BLOCK and data[0] << 8 | data[1] == length and is_length(length):
+                # Nearly every packet is one whole frame.
+                body = data[LENGTH_PREFIX:]
+                frame = Frame(
+                    self.sender,
+                    self.count,
+                    self.offset,
+                    length,
+                    body,
+                    body[:BLOCK],
+                    packet,
+                    packet,
+                    time_ns,
+                    self._after_gap,
+                )
+                self.offset += len(data)
+                self.count += 1
+                self._after_gap = False
+                self._emit(frame)
+                return
         self._marks.append((self.offset + len(self._buffer), packet, time_ns))
         self._buffer += data
-        if self._searching and not self._search(len(self._buffer) - len(data)):
-            return
-        self._cut()
+        self._work()
 
     def skip(self, hole: Hole) -> None:
         """Take note of missing bytes. They cost the frame they lie in, or the boundary if they reach further."""
+        self.finish()
         need = self._need()
         self._after_gap = True
         if not self._searching and need is not None and hole.length <= need:
             self._marks.append((self.offset + len(self._buffer), hole.packet, hole.time_ns))
             self._frame_hole = self._frame_hole or len(self._buffer)
             self._buffer += bytes(hole.length)
-            self._cut()
+            self._work()
             return
         self.skipped += len(self._buffer)
         self.offset += len(self._buffer) + hole.length
-        self._clear()
-        self._searching = True
+        self._buffer.clear()
+        self._marks.clear()
+        self._frame_hole = 0
+        self._begin_search()
 
     def finish(self) -> None:
-        """Nothing more comes: accept a boundary that the end of the stream confirms."""
-        if self._searching and self._search(0, final=True):
-            self._cut()
+        """Nothing more comes, or nothing that joins on: accept a boundary that the end of the data confirms."""
+        while self._searching and self._search(final=True) and not self._cut():
+            pass
 
-    # -- inside --------------------------------------------------------------------------------------------
+    # -- cutting -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (not self._searching or self._search()) and not self._cut():
+            pass
 
     def _need(self) -> int | None:
         """Bytes still missing of the frame at the front, None when its length is not known."""
@@ -166,87 +210,145 @@ class FrameReader:
             return None
         return LENGTH_PREFIX + (self._buffer[0] << 8 | self._buffer[1]) - len(self._buffer)
 
-    def _clear(self) -> None:
-        self._buffer.clear()
-        self._marks.clear()
-        self._frame_hole = 0
-
-    def _cut(self) -> None:
-        buffer, position, end = self._buffer, 0, len(self._buffer)
+    def _cut(self) -> bool:
+        """Cut off all whole frames. Return False when a length field cannot be one, and the search is on."""
+        buffer, position, mark = self._buffer, 0, 0
+        end = len(buffer)
         while position + LENGTH_PREFIX <= end:
-            field = buffer[position] << 8 | buffer[position + 1]
-            if not is_length(field):
+            length = buffer[position] << 8 | buffer[position + 1]
+            if not is_length(length):
                 self._drop(position)
                 _, packet, time_ns = self._marks[0]
                 if len(self.lost) < LOST_LISTED:
-                    self.lost.append(LostBoundary(self.sender, self.offset, packet, time_ns, field))
-                self._searching = self._after_gap = True
-                if self._search(0):
-                    self._cut()
-                return
-            stop = position + LENGTH_PREFIX + field
+                    self.lost.append(LostBoundary(self.sender, self.offset, packet, time_ns, length))
+                self._begin_search()
+                return False
+            stop = position + LENGTH_PREFIX + length
             if stop > end:
                 break
-            self._make(position, field)
+            mark = self._make(position, length, mark)
             position = stop
         self._drop(position)
+        return True
 
-    def _make(self, position: int, length: int) -> None:
+    def _make(self, position: int, length: int, mark: int) -> int:
+        """Make the frame at ``position`` of the buffer; return the index of the last mark at or before its end."""
+        marks = self._marks
         start = self.offset + position
         stop = start + LENGTH_PREFIX + length
-        first = last = self._marks[0]
-        for mark in self._marks:
-            if mark[0] <= start:
-                first = mark
-            if mark[0] >= stop:
-                break
+        while mark + 1 < len(marks) and marks[mark + 1][0] <= start:
+            mark += 1
+        first = last = marks[mark]
+        while mark + 1 < len(marks) and marks[mark + 1][0] < stop:
+            mark += 1
             # The packet that completed it is the latest one that holds any of its bytes.
-            last = mark if mark[0] <= start or mark[1] > last[1] else last
+            last = max(last, marks[mark], key=_packet_of)
         body = bytes(self._buffer[position + LENGTH_PREFIX : position + LENGTH_PREFIX + length])
         hole = self._frame_hole
         self._frame_hole = 0
-        self._emit(
-            Frame(
-                self.sender,
-                self.count,
-                start,
-                length,
-                None if hole else body,
-                body[: min(BLOCK, max(0, hole - LENGTH_PREFIX))] if hole else body[:BLOCK],
-                first[1],
-                last[1],
-                last[2],
-                self._after_gap,
-            )
+        frame = Frame(
+            self.sender,
+            self.count,
+            start,
+            length,
+            None if hole else body,
+            body[: min(BLOCK, hole - LENGTH_PREFIX)] if hole else body[:BLOCK],
+            first[1],
+            last[1],
+            last[2],
+            self._after_gap,
         )
         self.count += 1
         self._after_gap = bool(hole)
+        self._emit(frame)
+        return mark
 
     def _drop(self, count: int) -> None:
+        if count == len(self._buffer) and count:
+            self._marks.clear()
+        else:
+            last = bisect_right(self._marks, self.offset + count, key=_offset_of) - 1
+            del self._marks[: max(0, last)]
         del self._buffer[:count]
         self.offset += count
-        keep = 0
-        while keep + 1 < len(self._marks) and self._marks[keep + 1][0] <= self.offset:
-            keep += 1
-        del self._marks[:keep]
 
-    def _search(self, segment_start: int, *, final: bool = False) -> bool:
-        """Look for a boundary. A packet that is exactly a run of whole frames is believed at its start;
-        elsewhere `CHAIN` frames must follow one another, or two that end exactly with the data.
+    # -- finding a boundary again --------------------------------------------------------------------------
+
+    def _begin_search(self) -> None:
+        self._searching = self._after_gap = True
+        self._scanned = self.offset
+        self._candidates.clear()
+
+    def _search(self, *, final: bool = False) -> bool:
+        """Look for a boundary, each byte once: go on where the last packet ended.
+
+        `CHAIN` frames must follow one another, or two that end exactly with the data; or one, if it begins
+        where a packet begins. When ``final``, one frame that begins a packet will do if another legal length
+        follows it.
         """
-        buffer = self._buffer
-        for start in range(len(buffer) - LENGTH_PREFIX + 1):
-            if not is_length(buffer[start] << 8 | buffer[start + 1]):
+        self._scan()
+        buffer, base, heap = self._buffer, self.offset, self._candidates
+        end = base + len(buffer)
+        found: int | None = None
+        while heap and heap[0].needs <= end:
+            candidate = heappop(heap)
+            if candidate.start < base:
+                continue  # it left the window
+            if candidate.needs == candidate.stop:
+                candidate.count += 1
+                enough = 1 if candidate.begins_packet else 2
+                if candidate.count >= CHAIN or (candidate.stop == end and candidate.count >= enough):
+                    found = candidate.start if found is None else min(found, candidate.start)
+                    continue
+                candidate.needs += LENGTH_PREFIX
+                heappush(heap, candidate)
                 continue
-            count, exact = chain(buffer, start)
-            at_packet = start in (0, segment_start)
-            if count >= CHAIN or (exact and (at_packet or count > 1)) or (final and at_packet and count):
-                self.skipped += start
-                self._drop(start)
-                self._searching = False
-                return True
+            length = buffer[candidate.stop - base] << 8 | buffer[candidate.stop - base + 1]
+            if is_length(length):
+                candidate.needs = candidate.stop = candidate.needs + length
+                heappush(heap, candidate)
+        if found is None and final:
+            found = min(
+                (
+                    c.start
+                    for c in heap
+                    if c.start >= base and c.count and (c.count > 1 or (c.begins_packet and c.needs == c.stop))
+                ),
+                default=None,
+            )
+        if found is not None:
+            self.skipped += found - base
+            self._drop(found - base)
+            self._searching = False
+            heap.clear()
+            return True
         if len(buffer) > SEARCH_WINDOW:
             excess = len(buffer) - SEARCH_WINDOW
             self.skipped += excess
             self._drop(excess)
         return False
+
+    def _scan(self) -> None:
+        """Note the places, among the bytes not looked at before, where a length field may stand."""
+        buffer, base = self._buffer, self.offset
+        first = max(self._scanned, base)
+        mark = len(self._marks)
+        while mark and self._marks[mark - 1][0] >= first:
+            mark -= 1
+        begins = {offset for offset, _, _ in self._marks[mark:]}
+        for position in range(first - base, len(buffer) - LENGTH_PREFIX + 1):
+            if buffer[position] <= LARGEST_FRAME >> 8:
+                length = buffer[position] << 8 | buffer[position + 1]
+                if is_length(length):
+                    start = base + position
+                    stop = start + LENGTH_PREFIX + length
+                    heappush(self._candidates, _Candidate(stop, start, stop, 0, begins_packet=start in begins))
+        self._scanned = max(first, base + len(buffer) - LENGTH_PREFIX + 1)
+
+
+def _packet_of(mark: tuple[int, int, int]) -> int:
+    return mark[1]
+
+
+def _offset_of(mark: tuple[int, int, int]) -> int:
+    return mark[0]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROGRESS_EVERY: Final = 8192
 """Packets between two reports of progress."""
 
+DEAD_KEYS: Final = {"zero key": "an all-zero key", "key of an earlier session": "the key of an earlier session"}
+
 Progress = Callable[[Capture, Trace], None]
 
 
@@ -65,6 +67,7 @@ class Analysis:
         trace = self.trace
         self._tracker.finish()
         trace.evicted = self._tracker.evicted
+        trace.offloaded = self._tracker.unfinished_checksums
         trace.link_types = dict(self._links)
         trace.unknown_links = {link: n for link, n in self._links.items() if link not in KNOWN_LINK_TYPES}
         for conversation in trace.conversations:
@@ -95,11 +98,7 @@ class Analysis:
 
             self._dead_keys = DeadKeys()
         dead = self._dead_keys.recognise(conversation.device.address, frame.ciphertext)
-        return (
-            None
-            if dead is None
-            else f"{dead.message} under {'an all-zero key' if dead.under == 'zero key' else 'the key of an earlier session'}"
-        )
+        return None if dead is None else f"{dead.message} under {DEAD_KEYS[dead.under]}"
 
 
 def analyze(

@@ -45,6 +45,19 @@ class PrivateNumbers:
     qinv: int = field(default=0, repr=False)
 
     @property
+    def consistent(self) -> bool:
+        """Whether all eight numbers fit each other, as they do in every undamaged key file."""
+        if self.p < 3 or self.q < 3 or self.p * self.q != self.n:
+            return False
+        return (
+            self.e * self.dp % (self.p - 1) == 1
+            and self.e * self.dq % (self.q - 1) == 1
+            and self.d % (self.p - 1) == self.dp
+            and self.d % (self.q - 1) == self.dq
+            and self.qinv * self.q % self.p == 1
+        )
+
+    @property
     def public(self) -> PublicNumbers:
         """The public half."""
         return PublicNumbers(self.n, self.e)

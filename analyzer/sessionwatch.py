@@ -54,6 +54,8 @@ class Update:
     last_asked_ns: int = 0
     server_since: int = 0
     device_since: int = 0
+    small_since: int = 0
+    acknowledged: int = 0  # the server's 18-byte frames between chunks: it acknowledged reports of missing ones
 
 
 class SessionWatch:
@@ -113,11 +115,14 @@ class SessionWatch:
                 )
             elif update.size == frame.size:
                 update.chunks += 1
+                update.acknowledged += update.small_since
+                update.small_since = 0
                 update.last_packet, update.last_ns = frame.packet, frame.time_ns
                 update.asked = update.server_since = update.device_since = 0
                 update.first_asked = update.last_asked = None
         elif update is not None:
             update.server_since += 1
+            update.small_since += frame.size == SMALLEST_FRAME_ON_WIRE
         if frame.size == 34:
             self._announced = frame.packet
 

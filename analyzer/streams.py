@@ -10,14 +10,13 @@ It knows TCP and nothing of Spark.
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from analyzer.network.units import Segment
+from analyzer.network.units import FIN, RST, SYN, Segment
 
 SEQUENCE_SPACE: Final = 1 << 32
 HALF_SPACE: Final = 1 << 31
@@ -32,10 +31,17 @@ so that a swapped pair at the very start of a capture does not lose its first ha
 PENDING_PIECES: Final = 1024
 PENDING_BYTES: Final = 256 * 1024
 """What may wait behind a hole, per direction. Four times the largest window without scaling."""
+REACH: Final = 1 << 20
+"""An acknowledgement of more than this many bytes (16 of the largest windows without scaling) beyond all that
+is known was damaged, or made up: it says nothing."""
 ASIDE_PIECES: Final = 16
-"""Segments with a wrong checksum that are kept in case no good copy ever comes."""
+"""Segments with a wrong checksum whose place is remembered in case no good copy ever comes."""
 RECENT: Final = 32
-"""Segments remembered per direction, to know a second copy and to compare a retransmission with its original."""
+RECENT_BYTES: Final = 2048
+"""Segments remembered per direction, and bytes of each, to compare a second copy of a byte with the first."""
+RESENT_NS: Final = 200_000_000
+"""Bytes that fill a hole this long after their successors were sent again: the shortest retransmission timer in
+use. Earlier they were overtaken on the way."""
 COPY_NS: Final = 1_000_000
 """A packet without an IP identification seen again within this time is the same packet captured twice."""
 STEPS: Final = 64
@@ -61,6 +67,7 @@ class HoleReason(StrEnum):
 
     NOT_CAPTURED = "not captured"  # the peer acknowledged them
     CUT = "cut"  # the capture kept only the start of the packet (snaplen)
+    DAMAGED = "damaged"  # the only copy in the capture has a wrong checksum
     LOST = "lost"  # later bytes were seen, these never, and nobody acknowledged them
 
 
@@ -118,6 +125,13 @@ class _Piece:
     packet: int
     time_ns: int
 
+    def part(self, start: int, stop: int) -> _Piece:
+        """The bytes from one stream offset to another, both clipped to what there is."""
+        start = min(max(start, self.offset), self.end)
+        stop = max(start, min(stop, self.end))
+        data = None if self.data is None else self.data[start - self.offset : stop - self.offset]
+        return _Piece(start, stop, data, self.packet, self.time_ns)
+
 
 class Stream:
     """One direction of a conversation."""
@@ -125,11 +139,12 @@ class Stream:
     __slots__ = (
         "_acks",
         "_aside",
+        "_base_ack",
+        "_last_ack",
         "_pending",
         "_pending_bytes",
         "_recent",
         "_settled",
-        "_waiting_since",
         "acked",
         "base",
         "base_certain",
@@ -161,13 +176,14 @@ class Stream:
         self.mismatch_packets: list[int] = []
         self.first_unacked: tuple[int, int, int] | None = None  # offset, packet, time of the oldest such data
         self.unacked_tries = 0
-        self._settled = False
-        self._pending: list[_Piece] = []
+        self._settled = False  # whether offset 0 can no longer move
+        self._pending: list[_Piece] = []  # what waits behind a hole: apart from each other, in order
         self._pending_bytes = 0
-        self._aside: list[_Piece] = []
-        self._acks: deque[tuple[int, int, int]] = deque()
-        self._recent: deque[tuple[int, int, int]] = deque(maxlen=RECENT)
-        self._waiting_since: int | None = None
+        self._aside: deque[_Piece] = deque(maxlen=ASIDE_PIECES)
+        self._acks: deque[tuple[int, int, int]] = deque()  # offset, packet, time
+        self._last_ack = -1
+        self._base_ack: tuple[int, int] | None = None  # packet and time of the acknowledgement that told the base
+        self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
 
     # -- where a sequence number lies -----------------------------------------------------------------------
 
@@ -176,28 +192,23 @@ class Stream:
         first %= SEQUENCE_SPACE
         if self.base is None:
             self.base = first
-        elif certain and not self.base_certain and not self._settled:
+        elif certain and not self._settled:
             self._rebase(first)
-        self.base_certain = self.base_certain or (certain and self.base == first)
-        if self.base_certain:
-            self._settled = True
+        if certain and self.base == first:
+            self.base_certain = self._settled = True
 
     def offset_of(self, sequence: int) -> int:
         """Return the stream offset of a raw sequence number: the one nearest to the bytes expected next."""
         if self.base is None:
             return 0
-        delta = (sequence - self.base - self.next) % SEQUENCE_SPACE
-        if delta >= HALF_SPACE:
-            delta -= SEQUENCE_SPACE
-        return self.next + delta
+        return offset_near(self.base, self.next, sequence)
 
     def _rebase(self, first: int) -> None:
-        shift = (self.base - first) % SEQUENCE_SPACE if self.base is not None else 0
-        if shift >= HALF_SPACE:
-            shift -= SEQUENCE_SPACE
+        shift = -offset_near(self.base or 0, 0, first)
         self.base = first
-        self.highest += shift
-        self.acked = max(0, self.acked + shift)
+        self.highest = max(0, self.highest + shift)
+        if self.acked or self._base_ack:
+            self.acked = max(0, self.acked + shift)
         if self.fin_offset is not None:
             self.fin_offset += shift
         if self.first_unacked is not None:
@@ -205,7 +216,13 @@ class Stream:
         for piece in (*self._pending, *self._aside):
             piece.offset += shift
             piece.end += shift
+        if self._base_ack and not self._acks:
+            self._acks.append((0, *self._base_ack))
         self._acks = deque((offset + shift, packet, time) for offset, packet, time in self._acks)
+        self._recent = deque(((offset + shift, data) for offset, data in self._recent), maxlen=RECENT)
+        waiting, self._pending, self._pending_bytes = self._pending, [], 0
+        for piece in waiting:  # what now lies before the first byte goes
+            self._keep(piece)
 
     # -- what the sender sent -------------------------------------------------------------------------------
 
@@ -215,85 +232,112 @@ class Stream:
         Return its stream offset when Wireshark's TCP would hand it to a dissector (it is whole, neither seen
         before nor out of order), else None.
         """
-        length = segment.length
+        flags, length = segment.flags, segment.length
+        if flags & RST:
+            return None  # some stacks put a remark into it (RFC 9293 3.5.3); it has no place in the stream
         if self.base is None:
+            if not length and not flags & (SYN | FIN):
+                return None  # a bare acknowledgement, or a keep-alive, which is one short of the next byte
             self.base = segment.seq
         offset = self.offset_of(segment.seq)
-        if segment.flags & 0x02:  # data in a SYN starts one behind its sequence number
+        if flags & SYN:  # data in a SYN starts one behind its sequence number
             offset += 1
         end = offset + length
-        if segment.flags & 0x01:
-            self.fin_offset = end
+        if flags & FIN:
+            self._close_at(end)
+        if length <= 1 and offset == self.next - 1 and not flags & (SYN | FIN):
+            self.quality.keepalives += 1
+            return None
         if not length:
             return None
-        quality = self.quality
-        if length <= 1 and end <= self.next and offset >= self.next - 1:
-            quality.keepalives += 1
-            return None
+        quality, payload = self.quality, segment.payload
         quality.data_segments += 1
-        fresh = offset if offset >= self.highest and len(segment.payload) == length else None
-        self._remember(segment, offset)
-        data = segment.payload
-        if len(data) < length:
-            quality.cut += 1
-        if offset < self.highest:
-            if end <= self.next or any(p.offset <= offset and end <= p.end for p in self._pending):
-                quality.retransmitted += 1
-                quality.retransmitted_bytes += length
-            else:
-                quality.out_of_order += 1
-        self.highest = max(self.highest, end)
-        self._track_unacked(offset, end, segment)
-        if self._settled and offset == self.next and not self._pending and len(data) == length:
-            self._deliver(_Piece(offset, end, data, segment.number, segment.time_ns))
-            return fresh
-        if not self._settled and offset < 0 and self.base is not None and self.next == 0:
-            self._rebase(segment.seq % SEQUENCE_SPACE)
-            offset, end = 0, length
-        self._keep(_Piece(offset, offset + len(data), data, segment.number, segment.time_ns))
-        if len(data) < length:
-            self._keep(_Piece(offset + len(data), end, None, segment.number, segment.time_ns))
-        self._advance(segment.number, segment.time_ns)
-        return fresh
-
-    def set_aside(self, segment: Segment) -> None:
-        """Keep a segment with a wrong checksum, in case no good copy ever comes."""
-        self.quality.set_aside += 1
-        offset = self.offset_of(segment.seq)
-        if segment.payload and len(self._aside) < ASIDE_PIECES:
-            self._aside.append(
-                _Piece(offset, offset + len(segment.payload), segment.payload, segment.number, segment.time_ns)
-            )
-
-    def _remember(self, segment: Segment, offset: int) -> None:
-        digest = zlib.crc32(segment.payload)
-        if offset < self.highest:
-            for seen_offset, seen_length, seen_digest in self._recent:
-                if seen_offset == offset and seen_length == len(segment.payload):
-                    if seen_digest != digest:
-                        self.quality.mismatches += 1
-                        if len(self.mismatch_packets) < MISMATCHES:
-                            self.mismatch_packets.append(segment.number)
-                    break
-        self._recent.append((offset, len(segment.payload), digest))
-
-    def _track_unacked(self, offset: int, end: int, segment: Segment) -> None:
         if offset <= self.acked < end:
+            self.unacked_tries += 1
             if self.first_unacked is None:
                 self.first_unacked = (self.acked, segment.number, segment.time_ns)
-            self.unacked_tries += 1
+        whole = len(payload) == length
+        ahead = offset >= self.highest
+        if not ahead:
+            self._compare(offset, segment)
+        self._recent.append((offset, payload[:RECENT_BYTES]))
+        if whole and offset == self.next and self._settled and not self._pending:
+            self.next = self.highest = end
+            self.bytes += length
+            self.last_packet = segment.number
+            self.reader.receive(payload, segment.number, segment.time_ns)
+            return offset if ahead else None
+        self._take_slowly(offset, segment, ahead=ahead)
+        return offset if whole and ahead else None
+
+    def _take_slowly(self, offset: int, segment: Segment, *, ahead: bool) -> None:
+        """Take a segment that is not simply the next one, or not whole."""
+        quality, data = self.quality, segment.payload
+        number, time_ns = segment.number, segment.time_ns
+        if offset < 0 and not self._settled:
+            self._rebase(segment.seq)
+            offset = 0
+        overtaken = self._pending[0].time_ns if self._pending else time_ns
+        new = self._keep(_Piece(offset, offset + len(data), data, number, time_ns))
+        if len(data) < segment.length:
+            quality.cut += 1
+            self._keep(_Piece(offset + len(data), offset + segment.length, None, number, time_ns))
+        if not ahead:
+            if not new or time_ns - overtaken >= RESENT_NS:
+                quality.retransmitted += 1
+                quality.retransmitted_bytes += segment.length
+            else:
+                quality.out_of_order += 1
+        self.highest = max(self.highest, offset + segment.length)
+        self._advance(number, time_ns)
+
+    def compare(self, segment: Segment) -> None:
+        """Note it when a further copy of a packet differs from the first."""
+        if segment.length and self.base is not None:
+            self._compare(self.offset_of(segment.seq), segment)
+
+    def set_aside(self, segment: Segment) -> None:
+        """Remember the place of a segment with a wrong checksum, in case no good copy ever comes."""
+        self.quality.set_aside += 1
+        if segment.length and self.base is not None:
+            offset = self.offset_of(segment.seq)
+            self._aside.append(_Piece(offset, offset + segment.length, None, segment.number, segment.time_ns))
+
+    def _compare(self, offset: int, segment: Segment) -> None:
+        data = segment.payload
+        end = offset + len(data)
+        for seen, known in self._recent:
+            start, stop = max(offset, seen), min(end, seen + len(known))
+            if start < stop and data[start - offset : stop - offset] != known[start - seen : stop - seen]:
+                self.quality.mismatches += 1
+                if len(self.mismatch_packets) < MISMATCHES:
+                    self.mismatch_packets.append(segment.number)
+                return
+
+    def _close_at(self, end: int) -> None:
+        if end < self.highest:
+            return  # bytes beyond it were seen: it belongs to something else
+        self.fin_offset = end
+        if self.acked == end + 1:  # its acknowledgement was captured first
+            self.acked = end
+            while self._acks and self._acks[-1][0] > end:
+                self._acks.pop()
 
     # -- what the peer acknowledged -------------------------------------------------------------------------
 
     def acknowledge(self, ack: int, packet: int, time_ns: int) -> None:
         """Take note that the peer has everything before the raw number ``ack``."""
+        if ack == self._last_ack:
+            return
+        self._last_ack = ack
         if self.base is None:
-            self.base = ack % SEQUENCE_SPACE
+            self.base = ack
+            self._base_ack = packet, time_ns
             return
         offset = self.offset_of(ack)
         if self.fin_offset is not None and offset == self.fin_offset + 1:
             offset = self.fin_offset  # the FIN has a number but is no byte
-        if offset <= self.acked:
+        if offset <= self.acked or offset - max(self.next, self.highest, self.acked) > REACH:
             return
         self.acked = offset
         self.first_unacked = None
@@ -312,43 +356,52 @@ class Stream:
         """Deliver all that can be delivered: nothing more will come."""
         self._settled = True
         self._run()
-        if self.fin_offset is None and len(self._acks) > 0:
-            # A FIN that was not captured is acknowledged like a byte, but is none.
-            before = self._acks[-2][0] if len(self._acks) > 1 else max(self.next, self.highest)
-            if self._acks[-1][0] == before + 1:
-                self._acks.pop()
-                self.acked = before
-        while self._pending or (self.acked > self.next and self._acks):
+        while self._pending or (self._acks and not self._may_be_fin()):
             self._give_up(packet, time_ns)
+        if self._acks:
+            self._acks.clear()
+            self.acked = self.next
+        self._aside.clear()
+        self._recent.clear()
 
     # -- waiting and delivering -----------------------------------------------------------------------------
 
-    def _keep(self, piece: _Piece) -> None:
-        """File a piece by its offset, without the parts that an earlier piece already has."""
-        if piece.offset < self.next:
-            piece = self._tail(piece, self.next)
-        index = bisect_left(self._pending, piece.offset, key=lambda kept: kept.end)
-        while piece.offset < piece.end:
-            neighbour = self._pending[index] if index < len(self._pending) else None
-            if neighbour is None or piece.end <= neighbour.offset:
-                self._insert(index, piece)
-                return
-            if piece.offset < neighbour.offset:
-                data = None if piece.data is None else piece.data[: neighbour.offset - piece.offset]
-                self._insert(index, _Piece(piece.offset, neighbour.offset, data, piece.packet, piece.time_ns))
-                index += 1
-            piece = self._tail(piece, max(neighbour.end, piece.offset))
-            index += 1
+    def _keep(self, piece: _Piece) -> int:
+        """File a piece by its offset and return how many of its bytes are new.
 
-    def _insert(self, index: int, piece: _Piece) -> None:
+        The first copy of a byte wins; but bytes win over the same bytes cut off by the capture.
+        """
+        pending, new = self._pending, 0
+        if piece.offset < self.next:
+            piece = piece.part(self.next, piece.end)
+        index = bisect_left(pending, piece.offset, key=_end)
+        while piece.offset < piece.end:
+            neighbour = pending[index] if index < len(pending) else None
+            if neighbour is None or piece.offset < neighbour.offset:
+                stop = piece.end if neighbour is None else neighbour.offset
+                new += self._insert(index, piece.part(piece.offset, stop))
+                index += 1
+                piece = piece.part(stop, piece.end)
+                continue
+            if neighbour.data is None and piece.data is not None and piece.offset < neighbour.end:
+                del pending[index]
+                for left in (
+                    neighbour.part(neighbour.offset, piece.offset),
+                    piece.part(piece.offset, neighbour.end),
+                    neighbour.part(piece.end, neighbour.end),
+                ):
+                    index += bool(self._insert(index, left))
+                new += min(piece.end, neighbour.end) - piece.offset
+            else:
+                index += 1
+            piece = piece.part(neighbour.end, piece.end)
+        return new
+
+    def _insert(self, index: int, piece: _Piece) -> int:
         if piece.offset < piece.end:
             self._pending.insert(index, piece)
             self._pending_bytes += len(piece.data or b"")
-
-    @staticmethod
-    def _tail(piece: _Piece, offset: int) -> _Piece:
-        data = None if piece.data is None else piece.data[max(0, offset - piece.offset) :]
-        return _Piece(min(max(offset, piece.offset), piece.end), piece.end, data, piece.packet, piece.time_ns)
+        return piece.end - piece.offset
 
     def _advance(self, packet: int, time_ns: int) -> None:
         if not self._settled and self._pending:
@@ -357,10 +410,16 @@ class Stream:
                 return
             self._settled = True
         self._run()
-        while self._acks and time_ns - self._acks[0][2] > PATIENCE_NS:
+        while self._acks and time_ns - self._acks[0][2] > PATIENCE_NS and not self._may_be_fin():
             self._give_up(packet, time_ns)
         while len(self._pending) > PENDING_PIECES or self._pending_bytes > PENDING_BYTES:
             self._give_up(packet, time_ns)
+
+    def _may_be_fin(self) -> bool:
+        """Whether all that is missing is one last byte: a FIN that was not captured is acknowledged like one."""
+        return (
+            len(self._acks) == 1 and self._acks[0][0] == self.next + 1 and not self._pending and self.fin_offset is None
+        )
 
     def _run(self) -> None:
         """Deliver the pieces that join on to what was delivered."""
@@ -370,8 +429,7 @@ class Stream:
             piece = pending[done]
             done += 1
             self._pending_bytes -= len(piece.data or b"")
-            if piece.end > self.next:
-                self._deliver(self._tail(piece, self.next) if piece.offset < self.next else piece)
+            self._deliver(piece)
         if done:
             del pending[:done]
         while self._acks and self._acks[0][0] <= self.next:
@@ -380,26 +438,24 @@ class Stream:
     def _give_up(self, packet: int, time_ns: int) -> None:
         """Declare the bytes from ``next`` on missing, up to the next ones there are, one ACK step at a time."""
         start = self.next
-        limit = self._pending[0].offset if self._pending else None
+        beyond = self._pending[0] if self._pending else None
         if self._acks:
             end, packet, time_ns = self._acks[0]
-            if limit is not None and limit < end:
-                end = limit
+            end = min(end, beyond.offset) if beyond else end
             reason = HoleReason.NOT_CAPTURED
         else:
-            assert limit is not None  # noqa: S101 - callers ask only when there is something beyond the hole
-            end = limit
-            packet, time_ns = self._pending[0].packet, self._pending[0].time_ns
+            assert beyond is not None  # noqa: S101 - callers ask only when there is something beyond the hole
+            end, packet, time_ns = beyond.offset, beyond.packet, beyond.time_ns
             reason = HoleReason.NOT_CAPTURED if self.acked >= end else HoleReason.LOST
-        rescue = next((p for p in self._aside if p.offset <= start < p.end), None)
-        if rescue is not None:
-            self._aside.remove(rescue)
-            usable = self._tail(rescue, start)
-            if usable.data is not None and usable.end > end:
-                usable = _Piece(start, end, usable.data[: end - start], usable.packet, usable.time_ns)
-            self._deliver(usable)
-        elif end > start:
-            self._skip(end - start, packet, time_ns, reason)
+        damaged = min(
+            (p for p in self._aside if p.offset < end and p.end > start), key=lambda p: p.offset, default=None
+        )
+        if damaged is not None and damaged.offset > start:
+            end = damaged.offset
+        elif damaged is not None:
+            end, packet, time_ns = min(end, damaged.end), damaged.packet, damaged.time_ns
+            reason = HoleReason.DAMAGED
+        self._skip(end - start, packet, time_ns, reason)
         self._run()
 
     def _deliver(self, piece: _Piece) -> None:
@@ -413,6 +469,19 @@ class Stream:
         self.reader.receive(piece.data, piece.packet, piece.time_ns)
 
     def _skip(self, length: int, packet: int, time_ns: int, reason: HoleReason) -> None:
+        self._settled = True
         hole = Hole(self.sender, self.next, length, self.last_packet, packet, time_ns, reason)
         self.next += length
         self.reader.skip(hole)
+
+
+def offset_near(base: int, expected: int, sequence: int) -> int:
+    """Return the stream offset of a raw sequence number, ``base`` being that of offset 0: of all that it can
+    be (the numbers begin again every 4 GiB) the one nearest to the offset ``expected``.
+    """
+    delta = (sequence - base - expected) % SEQUENCE_SPACE
+    return expected + (delta - SEQUENCE_SPACE if delta >= HALF_SPACE else delta)
+
+
+def _end(piece: _Piece) -> int:
+    return piece.end

@@ -26,6 +26,7 @@ class Trace:
     link_types: dict[int, int] = field(default_factory=dict)
     damaged_packets: int = 0
     evicted: int = 0
+    offloaded: list[tuple[bytes, int, int]] = field(default_factory=list)  # senders with unfinished checksums
     findings: list[Finding] = field(default_factory=list)
     not_checked: list[NotChecked] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -31,6 +31,7 @@ Flow = tuple[bytes, int, bytes, int]
 class _Checksums:
     good: int = 0
     bad: int = 0
+    unfinished: int = 0  # left for the network card to fill in
 
 
 class Tracker:
@@ -71,6 +72,15 @@ class Tracker:
         conversation.take(segment)
         if conversation.closed and not was_closed:
             self._closing.append((segment.time_ns, flow, conversation))
+
+    @property
+    def unfinished_checksums(self) -> list[tuple[bytes, int, int]]:
+        """Senders most of whose checksums are not those of the wire: (address, such packets, others)."""
+        return [
+            (address, count.unfinished + count.bad, count.good)
+            for address, count in self._checksums.items()
+            if count.unfinished + count.bad > count.good
+        ]
 
     def finish(self) -> None:
         """Close all conversations: the capture has ended."""
@@ -145,13 +155,16 @@ class Tracker:
         the capturing host's own packets leave it unfinished.
         """
         good = segment.checksum_good()
-        if good is None:
+        if good is None and not segment.whole:
             return False
         count = self._checksums.get(segment.source)
         if count is None:
             if len(self._checksums) >= SENDERS:
                 return False
             count = self._checksums[segment.source] = _Checksums()
+        if good is None:
+            count.unfinished += 1
+            return False
         if good:
             count.good += 1
             return False

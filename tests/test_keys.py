@@ -161,6 +161,38 @@ def tlv(tag: int, value: bytes) -> bytes:
     return bytes([tag]) + length + value
 
 
+def test_a_damaged_private_key_is_not_called_correct() -> None:
+    data = bytearray(CORE_DER)
+    data[200] ^= 1
+    file = inspect_key_file(bytes(data), "core.der")
+    assert "damaged" in file.reasons
+    assert firmware_reads(bytes(data)).differences == ("its numbers contradict each other",)
+
+
+def test_an_unlucky_key_is_found_in_any_form(tmp_path: Path) -> None:
+    pem = VECTORS["keys"]["core_short_integer"]["private_pem_pkcs1"].encode()
+    forms = {
+        "a.pem": pem,
+        "b.der": CASES["core-private-short-integer.der"],
+        "c.der": made(pem, Encoding.DER, PrivateFormat.PKCS8),
+        "d.pem": made(pem, Encoding.PEM, PrivateFormat.PKCS8),
+    }
+    for name, data in forms.items():
+        (tmp_path / name).write_bytes(data)
+        ring = KeyRing.load(tmp_path / name)
+        reading = ring.firmware_reading(ring.device_keys[0])
+        assert reading is not None
+        assert reading.differences == ("dP is 63 bytes, not 64",)
+        (row,) = keys_report([tmp_path / name])
+        assert row.mark is Mark.BAD
+        assert "dP is 63 bytes" in row.paragraphs[0].text
+    ring = KeyRing.load(KEYS)
+    readings = [ring.firmware_reading(key) for key in ring.device_keys]
+    assert all(reading is not None and reading.ok for reading in readings)
+    public = KeyRing.load(KEYS / "core-a.pub.der")
+    assert public.firmware_reading(public.device_keys[0]) is None
+
+
 # --- addresses --------------------------------------------------------------------------------------------
 
 
@@ -461,6 +493,8 @@ def test_a_cut_private_key_still_shows_which_key_it_was() -> None:
 # --- fuzzing ----------------------------------------------------------------------------------------------
 
 SEEDS = [CORE_DER, SERVER_DER, CORE_PEM, SERVER_PEM, *CASES.values()]
+SEEDS += [certificate().public_bytes(encoding) for encoding in (Encoding.PEM, Encoding.DER)]
+SEEDS.append(made(CORE_PEM, Encoding.DER, PrivateFormat.PKCS8, b"pw"))
 
 
 @settings(max_examples=200, deadline=None)

@@ -26,6 +26,7 @@ from analyzer.session import (
     RangeTest,
     SessionOpener,
     Trouble,
+    fitting_session_key,
     open_identity,
     open_offer,
     opening,
@@ -468,6 +469,18 @@ def test_the_aes_key_alone_opens_all_but_the_first_16_bytes() -> None:
     opened = [decryptor.update(ciphertext) for ciphertext, _ in FRAMES]
     assert (opened[0].whole, opened[0].missing) == (False, 16)
     assert all(frame.whole for frame in opened[1:])
+
+
+def test_the_session_key_that_fits_is_found_among_many() -> None:
+    rng = random.Random(9)
+    wrong = [SessionKey.from_blob(rng.randbytes(40)) for _ in range(3000)]
+    ciphertexts = [ciphertext for ciphertext, _ in FRAMES]
+    assert fitting_session_key([*wrong, KEY], [ciphertexts, []]) == KEY
+    assert fitting_session_key(wrong, [ciphertexts, ciphertexts[3:]]) is None
+    assert fitting_session_key([*wrong, SessionKey(KEY.key)], [ciphertexts[20:]], in_step=False) == SessionKey(KEY.key)
+    for session in VECTORS["sessions"]:
+        directions = [[ciphertext for ciphertext, _ in wire_frames(session, direction)] for direction in BOTH]
+        assert fitting_session_key([*wrong[:9], session_key(session)], directions) == session_key(session)
 
 
 def troubles(key: SessionKey, ciphertexts: list[bytes]) -> list[tuple[int, int, Trouble]]:

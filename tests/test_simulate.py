@@ -619,3 +619,70 @@ def test_a_step_cannot_be_in_the_past() -> None:
     c.connect()
     with pytest.raises(ValueError, match="before the last packet"):
         c.nonce(at=1.0)
+
+
+# -- some stories in particular ----------------------------------------------------------------------------
+
+
+def test_the_short_integer_is_in_the_key_file_and_the_pair_is_right() -> None:
+    simulation = simulate("short-integer")
+    key = private(simulation, "core-a")
+    sizes = [number.bit_length() for number in (key.dmp1, key.dmq1, key.iqmp)]
+    assert key.d.bit_length() <= 1016 or min(sizes) <= 504
+    offer = next(tcp_fields(p)[4] for p in simulation.packets if p.label == "offer")
+    assert opened(offer[:128], key).hex() == simulation.truth["sessions"][0]["session_key"]["hex"]
+
+
+def test_a_clone_has_the_same_identity_and_other_nonces() -> None:
+    simulation = simulate("clone")
+    sessions = simulation.truth["sessions"]
+    assert len({session["device_id"] for session in sessions}) == 1
+    assert len({session["client"]["ip"] for session in sessions}) == 2
+    assert len({session["nonce"] for session in sessions}) == len(sessions) == 6
+
+
+def test_a_story_brings_its_own_firmware_and_server() -> None:
+    simulation = simulate("event-refused")
+    assert "legacy" in simulation.truth["server_implementation"]
+    refused = [m["hex"] for m in simulation.truth["sessions"][0]["s2c"] if m["hex"].startswith("6180")]
+    assert len(refused) == 1
+    with pytest.raises(SimulationError, match="legacy"):
+        simulate("event-refused", server="community")
+    with pytest.raises(SimulationError, match="photon"):
+        simulate("late-nonce", firmware="core-2014")
+
+
+@pytest.mark.parametrize("name", ["blocked-icmp", "routed-duplicates", "dns-failed", "background"])
+def test_ipv6_has_right_checksums_everywhere(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "six.pcap"
+    simulate(name, link="ipv6").write(path)
+    wrong = "_ws.malformed or tcp.checksum.status == 0 or udp.checksum.status == 0 or icmpv6.checksum.status == 0"
+    assert tshark(path, "-Y", wrong) == []
+    assert tshark(path, "-Y", "ip") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("ssh-banner", b"SSH-2.0-"),
+        ("http-portal", b"HTTP/1.1 302"),
+        ("http-late", b"HTTP/1.1 400"),
+        ("tls-service", b"\x15\x03\x01"),
+    ],
+)
+def test_other_services_speak_their_own_protocol(name: str, what: bytes) -> None:
+    packets = [p for p in simulate(name, attempts=1).packets if p.sender == "server"]
+    assert stream(packets, "server").startswith(what)
+
+
+def test_coap_over_tcp_is_read_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "coap.pcap"
+    simulate("coap-tcp").write(path)
+    command = ["tshark", "-r", str(path), "-Y", "coap", "-T", "fields", "-e", "_ws.col.Info"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    words = [line.split(",")[0] for line in lines]
+    assert words == [
+        *["7.01 CSM"] * 2,
+        *["GET", "2.05 Content"] * 3,
+        *["7.02 Ping", "7.03 Pong", "7.04 Release"],
+    ]

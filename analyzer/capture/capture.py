@@ -182,10 +182,13 @@ class Capture:
                 with closing(Source(file, block=SMALL_BLOCK)) as source:
                     if _format(source.extend(b"", RECOGNISED)) is None:
                         continue
+                status = os.stat(file)
             except CaptureError as error:
                 errors.append(error)
                 continue
-            status = os.stat(file)
+            except OSError as error:
+                errors.append(complaints.cannot_read(file, error))
+                continue
             captures += 1
             yield _Entry(file, status.st_size, (status.st_dev, status.st_ino))
         if not captures:

@@ -91,6 +91,8 @@ class _Section:
     def __init__(self, order: str) -> None:
         self.order = order
         self.interfaces: list[Interface] = []
+        self.used: set[int] = set()
+        """Interfaces that packets of this section named, and that are in the file's account therefore."""
         self.undescribed: set[int] = set()
         """Interfaces that packets named and nobody described; each is booked once."""
         self.word = Struct(order + "I").unpack_from
@@ -139,7 +141,9 @@ def read_pcapng(
                     link_type, run_number = described.link_type, described.number
                     multiplier, divisor = described.multiplier, described.divisor
                     upper = (high << 32) * multiplier + described.offset_ns * divisor
-                    _use(described, used, ledger)
+                    if interface not in section.used:
+                        section.used.add(interface)
+                        _use(described, used, ledger)
                 time_ns = upper + low * multiplier
                 if divisor != 1:
                     time_ns //= divisor
@@ -224,6 +228,7 @@ def read_pcapng(
 
 
 def _use(interface: Interface, used: set[int], ledger: Ledger) -> None:
+    """Book an interface that a packet names."""
     used.add(interface.number)
     ledger.file.interfaces = len(used)
     ledger.file.link_types.add(interface.link_type)

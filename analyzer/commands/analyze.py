@@ -14,7 +14,7 @@ from analyzer.conversation import Conversation
 from analyzer.findings import SEVERITY_ORDER, Severity
 from analyzer.pipeline import analyze
 from analyzer.report.redact import Redactor
-from analyzer.report.text import text_report
+from analyzer.report.text import Style, text_report
 from analyzer.rules import judge
 from analyzer.trace import Trace
 from analyzer.wording import plural
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     return _status(trace, arguments.fail_on)
 
 
-def _stdin(captures: list[str]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _stdin(captures: list[str]):  # type: ignore[no-untyped-def]
     return sys.stdin.buffer if "-" in captures else None
 
 
@@ -94,7 +94,7 @@ def keep_only(trace: Trace, number: int) -> None:
     judge(trace)
 
 
-def rendered(trace: Trace, arguments: argparse.Namespace, style: common.Style) -> Iterable[str]:
+def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Iterable[str]:
     """Yield the report in the format asked for."""
     name = capture_name(arguments.capture, trace)
     redact = arguments.redact if arguments.redact is not None else arguments.format == "markdown"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from analyzer.catalogue import SPARK_PORT
 from analyzer.cli import UsageError
@@ -88,13 +89,20 @@ def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
+    with binary_output(path, force=force) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
+        yield stream
+
+
+@contextmanager
+def binary_output(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Give a new file for bytes. It gets its name when all is written, so half a file is never found there."""
     refuse_existing(path, force=force)
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise UsageError(f"{path}: the folder {folder} does not exist. Make it first: mkdir -p {folder}")
     unfinished = f"{path}.{os.getpid()}.part"
     try:
-        with open(unfinished, "x", encoding="utf-8", newline="\n") as stream:
+        with open(unfinished, "xb") as stream:
             yield stream
         os.replace(unfinished, path)
     finally:

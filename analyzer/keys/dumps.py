@@ -53,8 +53,11 @@ def part_at(
     ids = tuple(match.lower() for match in _DEVICE_ID.findall(re.split(r"[/\\]", name)[-1]))
     key = Key(found.public or PublicNumbers(0, 0), found.secret, (name,), ids)
     reading = firmware.slot_reading(data[offset : offset + firmware.PRIVATE_SLOT], found)
+    converted = None
+    if found.what == "pkcs8" and found.secret is not None:
+        converted = firmware.reads_private(data[found.pkcs1_at : found.pkcs1_at + firmware.PRIVATE_SLOT], found.secret)
     place = None if base is None else base + offset
-    return KeyPart(key, offset, found.what, False, place, found.length, reading, address)
+    return KeyPart(key, offset, found.what, False, place, found.length, reading, converted, address)
 
 
 def server_address(slot: bytes) -> ServerAddress | None:

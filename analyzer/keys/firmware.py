@@ -99,7 +99,9 @@ def reads_private(slot: bytes, numbers: PrivateNumbers) -> FirmwareReading:
     wrong = [name for name in _NAMES if walked[name] != truth[name]]
     if wrong and not differences:
         differences.append(f"{', '.join(wrong)} lie where the firmware does not look")
-    return FirmwareReading(not wrong and not differences, tuple(differences))
+    if not numbers.consistent:
+        differences.append("its numbers contradict each other")
+    return FirmwareReading(not differences, tuple(differences))
 
 
 def reads_server(slot: bytes, key: PublicNumbers) -> FirmwareReading:

@@ -34,7 +34,7 @@ CERTIFICATE_NAMES: Final = (".cer", ".crt")
 _PEM_START = b"-----BEGIN "
 _TEXT_BYTES = b"\t\n\r" + bytes(range(32, 127))
 _NOT_PEM_CONTENT = ("empty", "text", "unknown")
-_REASONS_IN_PEM = ("truncated", "pkcs8", "certificate", "exponent")
+_REASONS_IN_PEM = ("truncated", "pkcs8", "certificate", "exponent", "damaged")
 _HTML = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml|HTTP/1\.)", re.IGNORECASE)
 _CAPTURE_MAGICS = (
     b"\xd4\xc3\xb2\xa1",
@@ -216,6 +216,7 @@ def _single(data: bytes, name: str, found: Found) -> KeyFile:
             ("cer_is_der", found.what == "spki" and suffix in CERTIFICATE_NAMES),
             ("der_in_pem", suffix == ".pem"),
             ("exponent", found.public is not None and found.public.e != EXPONENT),
+            ("damaged", found.secret is not None and not found.secret.consistent),
         )
         if applies
     ]

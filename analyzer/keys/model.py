@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from analyzer.keys import der
@@ -117,7 +117,8 @@ class KeyPart:
     """One key as it lies in a file: where, in which encoding, and how the firmware would read it there.
 
     ``offset`` counts in the file, ``address`` in the flash the file is a dump of (None when it is not a
-    dump). ``encoding`` is pkcs1, pkcs8, spki, pkcs1-public, certificate; ``pem`` when it is text.
+    dump). ``encoding`` is pkcs1, pkcs8, spki, pkcs1-public, certificate; ``pem`` when it is text. ``converted`` is,
+    for PKCS#8, how the firmware reads the key once it is converted to the form a device wants.
     """
 
     key: Key
@@ -127,6 +128,7 @@ class KeyPart:
     address: int | None = None
     length: int = 0
     firmware: FirmwareReading | None = None
+    converted: FirmwareReading | None = None
     server_address: ServerAddress | None = None
 
 
@@ -135,9 +137,8 @@ class KeyFile:
     """Everything that can be said about one file given as a key (DIAGNOSES, SPK307).
 
     ``kind`` is key, slot-dump, flash-dump, dct-dump, server-image, blank, truncated, encrypted,
-    elliptic-curve, html, capture, text, empty, unknown. ``reasons`` are SPK307's codes; ``advice`` is a
-    sentence or a command to type, None when there is nothing to do. ``encrypted`` tells that a password is
-    wanted (or was wrong).
+    elliptic-curve, html, capture, text, empty, unknown. ``reasons`` are SPK307's codes; ``remark`` says
+    what is special in words, ``advice`` what to do, followed by ``commands`` to type.
     """
 
     name: str
@@ -147,7 +148,7 @@ class KeyFile:
     reasons: tuple[str, ...] = ()
     remark: str = ""
     advice: str | None = None
-    commands: tuple[str, ...] = field(default=())
+    commands: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[Key, ...]:

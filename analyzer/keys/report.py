@@ -217,7 +217,11 @@ def _key_paragraphs(file: KeyFile, part: KeyPart, files: list[KeyFile]) -> tuple
 def _device_private_paragraphs(file: KeyFile, part: KeyPart) -> tuple[Mark, list[Paragraph]]:
     key, reading = part.key, part.firmware
     print_ = key.fingerprint
-    if part.encoding == "pkcs8":
+    if "damaged" in file.reasons:
+        return Mark.BAD, [Paragraph("device private key, damaged: its numbers contradict each other", print_)]
+    if part.encoding == "pkcs8" and part.converted is not None and not part.converted.ok:
+        reading = part.converted
+    elif part.encoding == "pkcs8":
         text = "device private key as PKCS#8: usable here, but this firmware misreads that form. Convert it:"
         return Mark.WARNING, [Paragraph(text, print_), Paragraph(_private_command(file, part), command=True)]
     if reading is not None and not reading.ok:

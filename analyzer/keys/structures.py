@@ -78,7 +78,7 @@ def _by_members(outer: Element, members: list[Element]) -> Found | None:
 
 def _pkcs1_private(outer: Element, members: list[Element]) -> Found | None:
     numbers = [member.number for member in members[1:9] if member.tag == der.INTEGER and not member.cut]
-    if not numbers and members[1].cut:
+    if not numbers and outer.cut:
         return Found("pkcs1", 0, True)
     if not numbers or not _plausible(numbers[0]):
         return None
@@ -118,6 +118,8 @@ def _pkcs8(members: list[Element]) -> Found | None:
 
 
 def _spki(members: list[Element]) -> Found | None:
+    if len(members) < 2:
+        return None
     algorithm = der.children(members[0])
     if not algorithm or algorithm[0].tag != der.OBJECT_ID:
         return None

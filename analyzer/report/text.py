@@ -171,7 +171,7 @@ def _drawings(verdict: Verdict, style: Style) -> list[list[str]]:
     """One drawing per cause, worst first; devices that work are drawn only when nothing fails."""
     failing = [s for s in verdict.stories if s.mark in (Mark.FAILS, Mark.WARNS)]
     seen: set[str] = set()
-    drawings = []
+    drawings: list[list[str]] = []
     for story in failing or verdict.stories:
         cause = story.lead.code if story.lead else ""
         if cause in seen or len(drawings) == DRAWN_STORIES:
@@ -288,7 +288,7 @@ def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     lines: list[str] = []
     story = verdict.stories[0] if verdict.stories else None
     evidence = story.evidence if story else []
-    evidence = [*evidence, *(item for f in verdict.findings for item in f.evidence)]
+    evidence = [*evidence, *(item for f in verdict.findings if f.code != "SPK704" for item in f.evidence)]
     for index, item in enumerate(evidence[:8]):
         lines += block(("Why" if story else "Seen") if index == 0 else "", item.text, width)
     if story:

@@ -71,7 +71,7 @@ class Story:
         bad = [f for f in self.findings if f.severity in BAD]
         if bad:
             return bad
-        return [f for f in self.findings if f.code != "SPK401"]
+        return [f for f in self.findings if f.code not in ("SPK401", "SPK704")]
 
     @property
     def evidence(self) -> list[Evidence]:

@@ -65,6 +65,11 @@ def judge(trace: Trace) -> None:
         if not any(finding.severity in BAD for finding in own):
             own += session.healthy(facts)
         findings += own
-    findings += [*capture.capture_damage(trace), *capture.no_spark(trace), *capture.coap_over_udp(trace)]
+    findings += [
+        *capture.capture_damage(trace),
+        *capture.offload(trace),
+        *capture.no_spark(trace),
+        *capture.coap_over_udp(trace),
+    ]
     trace.findings = sorted(fold(findings), key=lambda finding: finding.rank)
     trace.not_checked = fold_unchecked(unchecked)

@@ -245,6 +245,19 @@ def capture_damage(trace: Trace) -> Iterator[Finding]:
     )
 
 
+def offload(trace: Trace) -> Iterator[Finding]:
+    """SPK704 for senders whose checksums were never right: they say nothing, and were not used."""
+    evidence = tuple(
+        Evidence(
+            f"{plural(odd, 'packet')} from {address_text(address)} carry no finished checksum ({number(good)} do)."
+        )
+        for address, odd, good in trace.offloaded[:GAPS_TOLD]
+    )
+    if evidence:
+        what = "packets whose checksums the network card had not filled in yet"
+        yield _plain("SPK704", Confidence.CERTAIN, FINDINGS["SPK704"].says.format(what=what), evidence)
+
+
 def coap_over_udp(trace: Trace) -> Iterator[Finding]:
     """SPK801 for UDP: newer devices and genuine CoAP."""
     around = trace.background

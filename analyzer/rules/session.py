@@ -17,6 +17,8 @@ STORM_SEGMENTS: Final = 20
 GIVEN_UP_TRIES: Final = 3
 ASKS: Final = 2
 """Reports of a missing chunk in a row, at the 3 s timer and without a chunk in answer."""
+REPORTS: Final = 3
+"""Reports of missing chunks that the server acknowledged, from which parts were missed again and again."""
 STALL: Final = 12 * NS
 ANSWER_SLACK: Final = 0.95
 
@@ -161,8 +163,9 @@ def update_fails(facts: Facts) -> Iterator[Finding | NotChecked]:
     if update is None or not facts.is_spark or facts.unseen is not None:
         return
     if update.asked >= ASKS and update.last_asked is not None:
+        repeats = update.acknowledged >= REPORTS
         yield facts.finding(
-            "SPK602",
+            "SPK602" if repeats else "SPK601",
             Confidence.STRONG,
             Evidence(
                 f"{plural(update.chunks, 'frame')} of {update.size} bytes from the server, the last in packet"
@@ -174,7 +177,21 @@ def update_fails(facts: Facts) -> Iterator[Finding | NotChecked]:
                 f" {number(update.first_asked or 0)} to {number(update.last_asked)}), and no chunk came any more.",
                 (update.first_asked or 0, update.last_asked),
             ),
-            because="that the server has given up the update.",
+            *(
+                [
+                    Evidence(
+                        f"Before that, the server acknowledged {plural(update.acknowledged, 'report')} of a missing chunk"
+                        " and sent a chunk again."
+                    )
+                ]
+                if repeats
+                else []
+            ),
+            summary=None
+            if repeats
+            else f"A firmware update stops after {plural(update.chunks, 'chunk')}: the device asks for the next one, and"
+            " the server sends none.",
+            because="that the server has given up the update." if repeats else "that the server stopped in mid-update.",
             silence=True,
             chunks=update.chunks,
         )

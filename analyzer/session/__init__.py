@@ -7,6 +7,7 @@ from analyzer.session.frames import (
     Obstacle,
     OpenedFrame,
     Trouble,
+    fitting_session_key,
 )
 from analyzer.session.opening import Identity, Offer, SessionOpener, open_identity, open_offer
 from analyzer.session.range_test import RangeTest
@@ -22,6 +23,7 @@ __all__ = [
     "RangeTest",
     "SessionOpener",
     "Trouble",
+    "fitting_session_key",
     "open_identity",
     "open_offer",
 ]

@@ -6,9 +6,10 @@ frame costs 16 bytes of the next and nothing more, and that pattern tells a hole
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -110,6 +111,35 @@ def _after_gap(opened: bytes) -> OpenedFrame:
     if rest is None:
         return OpenedFrame(None, False, 0, Obstacle.BAD_PADDING)
     return OpenedFrame(rest, False, BLOCK, Obstacle.GAP_BEFORE)
+
+
+FRAMES_TRIED: Final = 4
+"""Frames of each direction on which a session key has to prove itself."""
+ENOUGH_PADDING: Final = 4
+"""Right padding bytes that make a session key believed: 2^-32 for a wrong one. A ping alone shows twelve."""
+MOST_CANDIDATES: Final = 4_096
+"""Session keys tried for one conversation, 20 µs each."""
+
+
+def fitting_session_key(
+    candidates: Iterable[SessionKey], directions: Sequence[Sequence[bytes]], *, in_step: bool = True
+) -> SessionKey | None:
+    """Return the first session key that opens the first frames of a conversation; None when none does.
+
+    ``directions`` are the ciphertexts of each direction's frames, in order and without gaps; ``in_step`` as for
+    `FrameDecryptor`. For session keys that were given or logged; one that came out of message 3 needs no test.
+    """
+    for key in islice(candidates, MOST_CANDIDATES):
+        padding = 0
+        for frames in directions:
+            decryptor = FrameDecryptor(key, in_step=in_step)
+            for ciphertext in frames[:FRAMES_TRIED]:
+                opened = decryptor.update(ciphertext)
+                if opened.plaintext is not None:
+                    padding += len(ciphertext) - opened.missing - len(opened.plaintext)
+        if padding >= ENOUGH_PADDING:
+            return key
+    return None
 
 
 class Trouble(Enum):

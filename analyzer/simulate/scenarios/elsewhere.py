@@ -22,7 +22,7 @@ _TLS_ALERT: Final = bytes.fromhex("15030100020228")
 @scenario(
     "dns-failed",
     "name lookup fails",
-    "SPK105",
+    "SPK101",
     verdict="dns_failed",
     say="The device could not look up the cloud's name and fell back to the address built into its firmware, "
     "which does not answer.",

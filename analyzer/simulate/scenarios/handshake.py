@@ -213,7 +213,7 @@ def _worked_then_fails(world: World) -> None:
     "SPK001",
     verdict="healthy",
     say="Two logins failed with a key mismatch, then the right key was registered: now it works.",
-    near_miss="SPK206",
+    near_miss="SPK204",
     story="Two attempts with a stale key on file fail; the right key is registered; the third attempt works.",
 )
 def _fixed(world: World) -> None:

@@ -80,7 +80,7 @@ def _forgotten(world: World) -> None:
     "clone",
     "same identity from two places",
     "SPK507",
-    without_keys="SPK508",
+    without_keys="SPK001",
     verdict="same_device_twice",
     say="Two devices claim to be the same one: each login of one ends the session of the other.",
     near_miss="SPK504",

@@ -125,7 +125,7 @@ def _call_unanswered(world: World) -> None:
     verdict="bad_counter",
     say="A message number of the device jumped; the server counts them, logged Bad Counter and hung up.",
     near_miss="SPK501",
-    without_keys="SPK509",
+    without_keys="SPK001",
     story="In a good session the device skips one message number; the server closes at once.",
 )
 def _bad_counter(world: World) -> None:
@@ -190,7 +190,7 @@ def _framing_lost(world: World) -> None:
     verdict="decryption_lost",
     say="Framing stays right, but from one frame on nothing of the server decrypts any more.",
     near_miss="SPK301",
-    without_keys="SPK509",
+    without_keys="SPK001",
     story="After some good frames the server encrypts with a broken key; lengths stay right, the contents do not.",
 )
 def _wrong_cipher(world: World) -> None:

@@ -1,0 +1,175 @@
+"""``sparkshark follow``: the bytes of one connection, as TCP delivered them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Final, TextIO
+
+from analyzer.cli import EXIT_DONE, UsageError
+from analyzer.commands import common
+from analyzer.conversation import Conversation
+from analyzer.frames import is_length
+from analyzer.handshake import STEPS
+from analyzer.pipeline import analyze
+from analyzer.streams import Hole, Sender
+from analyzer.wording import number, plural, size
+
+PER_LINE: Final = 16
+NAMES: Final = {"nonce": "greeting", "identity": "who I am", "session": "reply"}
+
+DESCRIPTION: Final = """\
+The bytes of connection N (numbers as in analyze), put in order and without
+repeats. A hole in the capture is announced with its size and never filled."""
+EXAMPLES: Final = """\
+examples
+  sparkshark follow capture.pcap 1
+  sparkshark follow capture.pcap 1 --direction device --raw -o device.bin
+  sparkshark follow capture.pcap 1 --port 80
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    common.add_capture(parser, many=False)
+    parser.add_argument("number", metavar="N", type=common.whole_number("N"), help="which connection, from 1")
+    out = parser.add_argument_group("output")
+    out.add_argument("--direction", choices=[str(s) for s in Sender], help="only what that end sent")
+    out.add_argument("--raw", action="store_true", help="the bytes alone (into a pipe or -o)")
+    out.add_argument("--hex", action="store_true", help="hex digits, one line for each packet")
+    out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
+    out.add_argument("--force", action="store_true", help="overwrite FILE")
+    out.add_argument("--no-color", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the bytes of one conversation."""
+    if arguments.raw and arguments.hex:
+        raise UsageError("--raw and --hex exclude each other; leave out both for the readable form.")
+    if arguments.raw and arguments.output is None and sys.stdout.isatty():
+        raise UsageError("--raw: these bytes would upset a terminal. Try: -o FILE, or a pipe")
+    wanted = Sender(arguments.direction) if arguments.direction else None
+    total = 0
+    found = False
+
+    with _writer(arguments, wanted) as writer:
+
+        def begun(conversation: Conversation) -> None:
+            nonlocal found, total
+            total = conversation.number
+            if conversation.number == arguments.number:
+                found = True
+                writer.begin(conversation)
+                conversation.tap = writer
+
+        stdin = sys.stdin.buffer if arguments.capture == "-" else None
+        trace = analyze(arguments.capture, ports=common.ports(arguments), stdin=stdin, begun=begun)
+        common.warn(trace.warnings)
+        if not found:
+            if not total:
+                raise UsageError(f"{arguments.capture}: no connection on this port. Other port: --port N")
+            raise UsageError(f"{number(arguments.number)}: this capture has {total} (1–{total}).")
+    return EXIT_DONE
+
+
+@contextmanager
+def _writer(arguments: argparse.Namespace, wanted: Sender | None) -> Iterator[_Writer]:
+    if arguments.raw and arguments.output is None:
+        yield _Raw(sys.stdout.buffer, wanted)
+    elif arguments.raw:
+        with common.binary_output(arguments.output, force=arguments.force) as stream:
+            yield _Raw(stream, wanted)
+    else:
+        with common.output(arguments.output, force=arguments.force) as stream:
+            style = common.style_of(arguments, stream)
+            yield (_Hex if arguments.hex else _Readable)(stream, wanted, unicode=style.unicode)
+
+
+class _Writer:
+    """Takes what the streams deliver, of the directions that are wanted."""
+
+    def __init__(self, wanted: Sender | None) -> None:
+        self.wanted = wanted
+        self.offset = dict.fromkeys(Sender, 0)
+        self.start_ns = 0
+        self._conversation: Conversation | None = None
+
+    def begin(self, conversation: Conversation) -> None:
+        self.start_ns = conversation.start_ns
+        self._conversation = conversation
+
+    @property
+    def midway(self) -> bool:
+        """Whether the login was over when the capture began: then offsets do not name its messages."""
+        return self._conversation is None or self._conversation.midway
+
+    def receive(self, sender: Sender, data: bytes, packet: int, time_ns: int) -> None:
+        if self.wanted in (None, sender):
+            self.write(sender, self.offset[sender], data, packet, time_ns)
+        self.offset[sender] += len(data)
+
+    def skip(self, sender: Sender, hole: Hole) -> None:
+        if self.wanted in (None, sender):
+            print(
+                f"sparkshark: {size(hole.length)} from the {sender} are missing at offset {number(hole.offset)}"
+                f" ({hole.reason}; seen at packet {number(hole.packet)}); not filled.",
+                file=sys.stderr,
+            )
+        self.offset[sender] += hole.length
+
+    def write(self, sender: Sender, offset: int, data: bytes, packet: int, time_ns: int) -> None:
+        raise NotImplementedError
+
+
+class _Raw(_Writer):
+    def __init__(self, stream: BinaryIO, wanted: Sender | None) -> None:
+        super().__init__(wanted)
+        self._stream = stream
+
+    def write(self, sender: Sender, offset: int, data: bytes, packet: int, time_ns: int) -> None:
+        self._stream.write(data)
+
+
+class _Text(_Writer):
+    def __init__(self, stream: TextIO, wanted: Sender | None, *, unicode: bool) -> None:
+        super().__init__(wanted)
+        self._stream = stream
+        self._unicode = unicode
+        self._frames = dict.fromkeys(Sender, 0)
+
+    def line(self, text: str) -> None:
+        self._stream.write((text if self._unicode else text.encode("ascii", "backslashreplace").decode()) + "\n")
+
+
+class _Hex(_Text):
+    def write(self, sender: Sender, offset: int, data: bytes, packet: int, time_ns: int) -> None:
+        self.line(f"{sender} {data.hex()}")
+
+
+class _Readable(_Text):
+    def write(self, sender: Sender, offset: int, data: bytes, packet: int, time_ns: int) -> None:
+        head = f"packet {number(packet)}  {(time_ns - self.start_ns) / 1e9:.3f} s  {sender}  "
+        self.line(head + self._what(sender, offset, data))
+        for start in range(0, len(data), PER_LINE):
+            row = data[start : start + PER_LINE]
+            left, right = row[:8].hex(" "), row[8:].hex(" ")
+            letters = "".join(chr(b) if 32 <= b < 127 else "." for b in row)
+            self.line(f"  {offset + start:04x}  {left:<23}  {right:<23}  {letters}")
+
+    def _what(self, sender: Sender, offset: int, data: bytes) -> str:
+        """Name what begins here, where sizes and offsets tell it."""
+        position = 0
+        for kind, length in STEPS[sender]:
+            if offset == position and len(data) == length and not self.midway:
+                return f"{NAMES[kind]}, {plural(length, 'byte')}"
+            position += length
+        field = data[0] << 8 | data[1] if len(data) > 1 else 0
+        if (offset >= position or self.midway) and is_length(field) and len(data) >= 2 + field:
+            self._frames[sender] += 1
+            more = len(data) - 2 - field
+            behind = f", and {plural(more, 'byte')} behind it" if more else ""
+            return f"frame {self._frames[sender]}: length {data[:2].hex()}, then {plural(field, 'byte')}{behind}"
+        return plural(len(data), "byte")

@@ -1,0 +1,74 @@
+"""``sparkshark simulate``: a practice capture of a known story, with its keys and the truth about it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from typing import Final
+
+from analyzer.cli import EXIT_DONE, UsageError
+from analyzer.commands import common
+from analyzer.wording import plural
+
+DESCRIPTION: Final = """\
+Writes a synthetic capture of SCENARIO with real cryptography, beside it the keys
+(keys/) and what really happened (.truth.json). The same seed gives the same bytes."""
+EXAMPLES: Final = """\
+examples
+  sparkshark simulate --list
+  sparkshark simulate key-mismatch -o practice.pcap
+  sparkshark simulate healthy --firmware photon-1.4 --seed 7 -o photon.pcapng
+"""
+FIRMWARES: Final = ("core-2014", "core-0.5", "photon-0.5", "photon-1.4", "photon-3")
+SERVERS: Final = ("legacy", "community")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("scenario", metavar="SCENARIO", nargs="?", help="name of a story (see --list)")
+    parser.add_argument("--list", action="store_true", help="all stories, what they show, and the finding to expect")
+    parser.add_argument("-o", dest="output", metavar="FILE", help="capture to write (.pcap or .pcapng)")
+    parser.add_argument("--force", action="store_true", help="overwrite files")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, another capture (default 1)")
+    parser.add_argument("--firmware", choices=FIRMWARES, metavar="NAME", help=", ".join(FIRMWARES))
+    parser.add_argument("--server", choices=SERVERS, metavar="NAME", help=", ".join(SERVERS))
+    parser.add_argument("--link", default="ethernet", metavar="NAME", help="encapsulation (default ethernet)")
+    parser.add_argument("--attempts", type=common.whole_number("--attempts"), metavar="N", help="number of logins")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the capture, or the list."""
+    from analyzer.simulate import SCENARIOS, simulate  # noqa: PLC0415
+
+    if arguments.list:
+        for scenario in SCENARIOS.values():
+            print(f"{scenario.name:<22}{scenario.title:<32}{scenario.code or '-'}")
+        return EXIT_DONE
+    name = arguments.scenario
+    if name is None:
+        raise UsageError("simulate: which SCENARIO? All: sparkshark simulate --list")
+    if name not in SCENARIOS:
+        near = difflib.get_close_matches(name, SCENARIOS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(f"{name}: no such scenario. {hint}All: sparkshark simulate --list")
+    if arguments.output is None:
+        raise UsageError(f"simulate: where to? Try: sparkshark simulate {name} -o {name}.pcap")
+    simulation = simulate(
+        name,
+        seed=arguments.seed,
+        firmware=arguments.firmware,
+        server=arguments.server,
+        link=arguments.link,
+        attempts=arguments.attempts,
+    )
+    try:
+        written = simulation.write(arguments.output, force=arguments.force)
+    except FileExistsError as error:
+        raise UsageError(f"{error}. Nothing was written. Try: another name, or --force") from error
+    print(
+        f"{written[0]}: {plural(len(simulation.packets), 'packet')}, and {plural(len(written) - 1, 'file')} beside it"
+    )
+    print(f"Try: sparkshark analyze {written[0]}", file=sys.stdout)
+    return EXIT_DONE
