@@ -410,9 +410,9 @@ _SPECS: Final = (
         causes=("SPK301 keys are no pair (usual)", "SPK306 unlucky key", "SPK303 signature"),
         settle="--device-key FILE tells 301 from 306; with --server-key FILE also 303.",
         not_it=(
-            ("SPK702", "one-way capture"),
-            ("SPK505", "reply never acknowledged by the device: Wi-Fi loss"),
-            ("SPK209", "a late hello"),
+            ("SPK702", "one direction is missing"),
+            ("SPK505", "the device never acknowledges the reply: Wi-Fi loss"),
+            ("SPK209", "the hello comes, but late"),
         ),
         engineer="M3 = 128 bytes RSAES-PKCS1-v1_5 for the device + 256 bytes signature; no M4.",
         source="DIAGNOSES SPK206; PROTOCOL 2.4 D3, D4",

@@ -21,6 +21,9 @@ passes one test 64 times in 65,536."""
 SEARCH_WINDOW: Final = 4 * (LENGTH_PREFIX + LARGEST_FRAME)
 """Bytes kept while searching for a boundary: room for `CHAIN` frames of the largest size, and one more."""
 
+STRIDE: Final = 256
+"""Bytes looked at in one go while searching. Where framing is lost again and again inside one large packet, not
+many more than these are looked at again each time."""
 LOST_LISTED: Final = 16
 """Places of lost framing that are listed, per direction; the first is what matters."""
 
@@ -264,7 +267,9 @@ class FrameReader:
         return mark
 
     def _drop(self, count: int) -> None:
-        if count == len(self._buffer) and count:
+        if not count:
+            return
+        if count == len(self._buffer):
             self._marks.clear()
         else:
             last = bisect_right(self._marks, self.offset + count, key=_offset_of) - 1
@@ -286,27 +291,10 @@ class FrameReader:
         where a packet begins. When ``final``, one frame that begins a packet will do if another legal length
         follows it.
         """
-        self._scan()
+        found = None
+        while found is None and self._scan():
+            found = self._follow()
         buffer, base, heap = self._buffer, self.offset, self._candidates
-        end = base + len(buffer)
-        found: int | None = None
-        while heap and heap[0].needs <= end:
-            candidate = heappop(heap)
-            if candidate.start < base:
-                continue  # it left the window
-            if candidate.needs == candidate.stop:
-                candidate.count += 1
-                enough = 1 if candidate.begins_packet else 2
-                if candidate.count >= CHAIN or (candidate.stop == end and candidate.count >= enough):
-                    found = candidate.start if found is None else min(found, candidate.start)
-                    continue
-                candidate.needs += LENGTH_PREFIX
-                heappush(heap, candidate)
-                continue
-            length = buffer[candidate.stop - base] << 8 | buffer[candidate.stop - base + 1]
-            if is_length(length):
-                candidate.needs = candidate.stop = candidate.needs + length
-                heappush(heap, candidate)
         if found is None and final:
             found = min(
                 (
@@ -328,22 +316,48 @@ class FrameReader:
             self._drop(excess)
         return False
 
-    def _scan(self) -> None:
-        """Note the places, among the bytes not looked at before, where a length field may stand."""
+    def _follow(self) -> int | None:
+        """Follow the lengths from each candidate as far as the data go; return the first boundary that is sure."""
+        buffer, base, heap = self._buffer, self.offset, self._candidates
+        end = base + len(buffer)
+        found: int | None = None
+        while heap and heap[0].needs <= end:
+            candidate = heappop(heap)
+            if candidate.start < base:
+                continue  # it left the window
+            if candidate.needs == candidate.stop:
+                candidate.count += 1
+                enough = 1 if candidate.begins_packet else 2
+                if candidate.count >= CHAIN or (candidate.stop == end and candidate.count >= enough):
+                    found = candidate.start if found is None else min(found, candidate.start)
+                    continue
+                candidate.needs += LENGTH_PREFIX
+                heappush(heap, candidate)
+                continue
+            length = buffer[candidate.stop - base] << 8 | buffer[candidate.stop - base + 1]
+            if is_length(length):
+                candidate.needs = candidate.stop = candidate.needs + length
+                heappush(heap, candidate)
+        return found
+
+    def _scan(self) -> bool:
+        """Note where a length field may stand among the next bytes not looked at before; False without any."""
         buffer, base = self._buffer, self.offset
         first = max(self._scanned, base)
+        last = min(first - base + STRIDE, len(buffer) - LENGTH_PREFIX + 1)
         mark = len(self._marks)
         while mark and self._marks[mark - 1][0] >= first:
             mark -= 1
         begins = {offset for offset, _, _ in self._marks[mark:]}
-        for position in range(first - base, len(buffer) - LENGTH_PREFIX + 1):
+        for position in range(first - base, last):
             if buffer[position] <= LARGEST_FRAME >> 8:
                 length = buffer[position] << 8 | buffer[position + 1]
                 if is_length(length):
                     start = base + position
                     stop = start + LENGTH_PREFIX + length
                     heappush(self._candidates, _Candidate(stop, start, stop, 0, begins_packet=start in begins))
-        self._scanned = max(first, base + len(buffer) - LENGTH_PREFIX + 1)
+        self._scanned = max(first, base + last)
+        return self._scanned > first
 
 
 def _packet_of(mark: tuple[int, int, int]) -> int:

@@ -375,6 +375,18 @@ def test_a_wrong_password_is_one_line_without_the_key_in_it(password: str | byte
     assert caught.value.__context__ is None
 
 
+def test_a_damaged_locked_key_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
+    locked = made(CORE_PEM, Encoding.PEM, PrivateFormat.TraditionalOpenSSL, b"pw")
+    header = re.search(rb"DEK-Info: [A-Z0-9-]+,([0-9A-F]+)", locked)
+    assert header is not None
+    for vector in (b"", b"00", header[1][:-2], header[1] + b"00", b"zz"):
+        with pytest.raises(KeyFileError, match="does not open this key"):
+            inspect_key_file(locked.replace(header[1], vector), "core.pem", "pw")
+    with pytest.raises(KeyFileError, match="does not open this key"):
+        inspect_key_file(locked.replace(header[0], b"X: y"), "core.pem", "pw")
+    assert capfd.readouterr() == ("", "")
+
+
 def certificate(*, elliptic: bool = False) -> x509.Certificate:
     signer: Any = ec.generate_private_key(ec.SECP256R1()) if elliptic else load_pem_private_key(SERVER_PEM, None)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])

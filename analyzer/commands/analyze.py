@@ -103,11 +103,11 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
     if arguments.format == "text":
         pieces = [text_report(trace, os.path.basename(name) if redact else name, style)]
     elif arguments.format == "markdown":
-        from analyzer.report.markdown import markdown_report  # noqa: PLC0415
+        from analyzer.report.markdown import markdown_report
 
         pieces = [markdown_report(trace, redactor)]
     else:
-        from analyzer.report import jsonreport  # noqa: PLC0415
+        from analyzer.report import jsonreport
 
         write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
         pieces = write(trace, redacted=redact)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
 from analyzer.findings import FINDINGS, FindingSpec
+from analyzer.handshake import STEPS
 from analyzer.report.text import Style, finish, numbered
+from analyzer.streams import Hole, Sender
 from analyzer.wording import number
 
 if TYPE_CHECKING:
@@ -24,6 +26,13 @@ WIDTH: Final = 80
 LABEL: Final = 9
 SIGHTINGS: Final = 5
 BYTES_SHOWN: Final = 8
+MOST_SEGMENTS: Final = 500_000
+"""Packets with data that are searched: they are held in memory, and a row is looked for near the start anyway."""
+ROLES: Final = {
+    "nonce": "the server's greeting",
+    "identity": 'the device\'s "who I am"',
+    "session": "the server's reply",
+}
 
 DESCRIPTION: Final = """\
 A finding by its code, a row that Wireshark showed (with a CAPTURE: which packet
@@ -80,8 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     elif what.upper() in FINDINGS:
         sys.stdout.write(finish(explanation(FINDINGS[what.upper()]), style))
     elif re.fullmatch(r"(?i)spk ?-?\d*", what):
-        near = difflib.get_close_matches(what.upper(), FINDINGS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
+        near = _nearest(what.upper())
+        hint = f"Did you mean {near}? " if near else ""
         raise UsageError(f"{what}: no such finding. {hint}All: sparkshark explain")
     else:
         sys.stdout.write(finish(list(_row(what, arguments.capture, arguments)), style))
@@ -111,6 +120,13 @@ def explanation(spec: FindingSpec) -> list[str]:
     return [*lines, *_paragraph("Source", spec.source)]
 
 
+def _nearest(code: str) -> str | None:
+    """Return the code that was probably meant: two digits swapped first, then anything close."""
+    swapped = [code[:i] + code[i + 1] + code[i] + code[i + 2 :] for i in range(len(code) - 1)]
+    near = [c for c in swapped if c in FINDINGS] or difflib.get_close_matches(code, FINDINGS, n=1)
+    return near[0] if near else None
+
+
 def _paragraph(label: str, text: str) -> list[str]:
     if not text:
         return []
@@ -122,13 +138,13 @@ def _paragraph(label: str, text: str) -> list[str]:
 
 
 def _row(text: str, capture: str | None, arguments: argparse.Namespace) -> Iterator[str]:
-    from analyzer.misparse import read_quoted_row  # noqa: PLC0415
+    from analyzer.misparse import read_quoted_row
 
     quoted = read_quoted_row(text)
     if quoted is None:
         raise UsageError(
-            f'"{text[:60]}": not a row that Wireshark writes for CoAP, and no finding. Copy it from the Info column, or:'
-            " sparkshark explain"
+            f'"{text[:60]}": not a row that Wireshark writes for CoAP, and no finding. Copy it from the Info column,'
+            " or: sparkshark explain"
         )
     yield "That is no message. Wireshark read random bytes as CoAP. Ignore it."
     rows = quoted.bytes_explained()
@@ -145,8 +161,8 @@ def _row(text: str, capture: str | None, arguments: argparse.Namespace) -> Itera
 
 def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -> Iterator[str]:
     """Point at the packets whose bytes make such a row."""
-    from analyzer.misparse import find_row  # noqa: PLC0415
-    from analyzer.pipeline import analyze  # noqa: PLC0415
+    from analyzer.misparse import find_row
+    from analyzer.pipeline import analyze
 
     segments: list[tuple[int, str, bytes, str]] = []
     collector = _Collector(segments)
@@ -191,24 +207,25 @@ class _Tap:
     def __init__(self, conversation: int, segments: list[tuple[int, str, bytes, str]]) -> None:
         self._conversation = conversation
         self._segments = segments
-        self._offset = {"device": 0, "server": 0}
+        self._offset = dict.fromkeys(Sender, 0)
 
-    def receive(self, sender: str, data: bytes, packet: int, time_ns: int) -> None:
+    def receive(self, sender: Sender, data: bytes, packet: int, time_ns: int) -> None:
         offset = self._offset[sender]
-        role = f"from the {sender}"
-        if sender == "server" and offset < 40:
-            role = "the server's greeting"
-        elif sender == "server" and offset < 424:
-            role = "the server's reply"
-        elif sender == "device" and offset < 256:
-            role = 'the device\'s "who I am"'
+        end = 0
+        for kind, length in STEPS[sender]:
+            end += length
+            if offset < end:
+                role = ROLES[kind]
+                break
         else:
             role = f"a locked message from the {sender}"
+        if len(self._segments) == MOST_SEGMENTS:
+            return
         self._segments.append((packet, f"{self._conversation}-{sender}", data, role))
         self._offset[sender] = offset + len(data)
 
-    def skip(self, sender: str, hole: object) -> None:
-        self._offset[sender] += getattr(hole, "length", 0)
+    def skip(self, sender: Sender, hole: Hole) -> None:
+        self._offset[sender] += hole.length
 
 
 __all__ = ["Style", "add", "explanation", "run"]

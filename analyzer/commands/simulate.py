@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the capture, or the list."""
-    from analyzer.simulate import SCENARIOS, simulate  # noqa: PLC0415
+    from analyzer.simulate import SCENARIOS, simulate
 
     if arguments.list:
         for scenario in SCENARIOS.values():

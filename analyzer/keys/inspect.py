@@ -35,6 +35,7 @@ _PEM_START = b"-----BEGIN "
 _TEXT_BYTES = b"\t\n\r" + bytes(range(32, 127))
 _NOT_PEM_CONTENT = ("empty", "text", "unknown")
 _REASONS_IN_PEM = ("truncated", "pkcs8", "certificate", "exponent", "damaged")
+_LEGACY_CIPHER = re.compile(rb"DEK-Info: *([A-Z0-9-]+),([0-9A-Fa-f]+)\s")
 _HTML = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml|HTTP/1\.)", re.IGNORECASE)
 _CAPTURE_MAGICS = (
     b"\xd4\xc3\xb2\xa1",
@@ -138,36 +139,44 @@ def _base64_content(block: bytes) -> bytes:
 
 
 def _decrypted(data: bytes, name: str, password: Password, *, pem: bool) -> bytes | None:
-    """Return the PKCS#1 DER of an encrypted key; None when no password is at hand."""
+    """Return the plain DER of a locked key; None when no password is at hand."""
     # Only encrypted files need the library, and importing it costs more than reading a folder of plain keys.
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat  # noqa: PLC0415
 
     given = password(name) if callable(password) else password
     if given is None:
         return None
     load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
     secret = given.encode() if isinstance(given, str) else given
+    opened = None
     try:
-        key = load(data, secret, unsafe_skip_rsa_key_validation=True)
-    # The library raises many kinds for damaged and unknown encryptions; each means the same to the user, and
-    # their texts stay out of ours because they may quote the input.
-    except Exception:
-        key = None
-    if key is None:
+        if not pem or _legacy_vector_whole(data):
+            key = load(data, secret, unsafe_skip_rsa_key_validation=True)
+            traditional = isinstance(key, RSAPrivateKey)
+            layout = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8
+            opened = key.private_bytes(Encoding.DER, layout, serialization.NoEncryption())
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # For damaged and unknown encryptions the library raises many kinds, even one that is no Exception; each means
+    # the same to the user. Their texts stay out of ours because they may quote the input.
+    except BaseException:
+        opened = None
+    if opened is None:
         raise KeyFileError(
             f"{name}: the password does not open this key. Try again, or: "
             f"openssl rsa -in {shlex.quote(name)} -out plain.pem"
         )
-    if not isinstance(key, RSAPrivateKey):
-        return key.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    return key.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
+    return opened
+
+
+def _legacy_vector_whole(block: bytes) -> bool:
+    """Check the initial vector of a traditional PEM encryption: the library aborts on one that is too short."""
+    header = _LEGACY_CIPHER.search(block)
+    if header is None:
+        return b"Proc-Type" not in block
+    return len(header[2]) == (32 if header[1].startswith(b"AES") else 16)
 
 
 def _encrypted(data: bytes, name: str) -> KeyFile:

@@ -30,7 +30,7 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
     first = verdict.stories[0] if verdict.stories else None
     if first is not None and first.ruled_out:
         names = [n[0].lower() + n[1:] for n, _ in first.ruled_out]
-        lines.append(f"- Not: {_escape(listing(names, 'nor'))}")
+        lines.append(f"- Ruled out: {_escape('; '.join(names))}")
     if first is not None:
         lines += ["", *_table(first)]
     steps = lead.fix if lead is not None else ()
