@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
-from analyzer.catalogue import HELLO_FRAMES, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
+from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
 from analyzer.frames import Frame, LostBoundary
 from analyzer.handshake import Part, TurnReader
 from analyzer.misparse import CoapTcpReader, RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment, address_text
 from analyzer.sessionwatch import SessionWatch
-from analyzer.streams import COPY_NS, Hole, Quality, Sender, Stream
+from analyzer.streams import COPY_NS, COPY_WITH_ID_NS, SEQUENCE_SPACE, Hole, Quality, Sender, Stream, offset_near
+
+if TYPE_CHECKING:
+    from analyzer.decryption import Secrets
+    from analyzer.messages import SparkMessage
 
 COPIES: Final = 64
-"""Headers remembered per direction to know a packet that the capture holds twice."""
+"""Headers remembered per direction, at least, to know a packet that the capture holds twice."""
 SYNS: Final = 32
 """Requests to connect that are listed; further ones are counted."""
 CLOSINGS: Final = 8
@@ -34,7 +38,7 @@ SIZES: Final = 80
 """Distinct frame sizes counted; there are 64 legal ones."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seen:
     """A packet worth naming: number, time (ns since 1970) and, where it matters, its time to live."""
 
@@ -73,7 +77,7 @@ class Endpoint:
         return address_text(self.address)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FrameSeen:
     """What is remembered of one frame: ``size`` in bytes on the wire."""
 
@@ -109,6 +113,16 @@ class Side:
     parts: list[Part] = field(default_factory=list)
     early: int = 0
     midway: bool = False
+    before: int = 0  # bytes of handshake messages that were sent before the capture began
+
+
+@dataclass(slots=True)
+class _Edge:
+    """What stays of a stream when its conversation is finished, to know late packets by."""
+
+    base: int | None
+    end: int
+    fin_offset: int | None
 
 
 class StreamTap(Protocol):
@@ -147,15 +161,18 @@ class Conversation:
         self.rows = RowWords()  # what Wireshark would show as CoAP
         self.kind = "empty"
         self.finished = False
+        self.lingering = False  # closed, but open for late packets
         self.on_frame: Callable[[Conversation, Frame], str | None] | None = None
         self.tap: StreamTap | None = None
+        self.secrets: Secrets | None = None  # what keys told, when there were any
+        self.messages: list[SparkMessage] = []
         self._isn: dict[Sender, int] = {}
         self._turns = {sender: TurnReader(sender, self._take_frame) for sender in Sender}
         self._streams = {sender: Stream(sender, _Recorder(self, sender, self._turns[sender])) for sender in Sender}
         self._readers = {sender: CoapTcpReader() for sender in Sender}
-        self._headers: dict[Sender, deque[tuple[tuple[int | None, int, int, int, int], int, int]]] = {
-            sender: deque(maxlen=COPIES) for sender in Sender
-        }
+        self._headers: dict[Sender, _Headers] = {sender: _Headers() for sender in Sender}
+        self._edges: dict[Sender, _Edge] = {}
+        self._last_hole: dict[Sender, Hole] = {}
 
     # -- what the tracker asks ------------------------------------------------------------------------------
 
@@ -165,25 +182,70 @@ class Conversation:
         same = segment.source == device.address and segment.source_port == device.port
         return Sender.DEVICE if same else Sender.SERVER
 
-    def continues(self, segment: Segment, window: int) -> bool:
-        """Whether sequence and acknowledgement numbers fit what was seen so far (within ``window`` bytes)."""
+    def distance(self, segment: Segment, window: int) -> int | None:
+        """How far sequence and acknowledgement numbers lie from what was seen so far, in bytes.
+
+        None when they belong to another connection: both beyond ``window``, or more data after a FIN.
+        """
         sender = self.sender_of(segment)
-        own, peer = self._streams[sender], self._streams[sender.peer]
-        if own.base is None or abs(own.offset_of(segment.seq) - max(own.next, own.highest)) <= window:
+        own, peer = self._edge(sender), self._edge(sender.peer)
+        apart = acked = None
+        if own.base is not None:
+            offset = offset_near(own.base, own.end, segment.seq)
+            if own.fin_offset is not None and segment.length > 1 and offset >= own.fin_offset:
+                return None
+            apart = abs(offset - own.end)
+        if segment.flags & ACK and peer.base is not None:
+            acked = abs(offset_near(peer.base, peer.end, segment.ack) - peer.end)
+        if apart is None or (apart > window and not segment.flags & RST):
+            # An endpoint takes no reset whose sequence number does not fit, so the other number counts for nothing.
+            return acked if acked is None or acked <= window else None
+        return apart if apart <= window else None
+
+    def continues(self, segment: Segment, window: int) -> bool:
+        """Whether the numbers of a segment fit what was seen so far, or nothing is known to compare them with."""
+        sender = self.sender_of(segment)
+        if self.distance(segment, window) is not None:
             return True
-        if not segment.flags & ACK or peer.base is None:
-            return bool(segment.flags & RST)
-        return abs(peer.offset_of(segment.ack) - max(peer.next, peer.highest)) <= window
+        return self._edge(sender).base is None and (not segment.flags & ACK or self._edge(sender.peer).base is None)
 
     def accepts_syn(self, segment: Segment, window: int) -> bool:
-        """Whether this SYN belongs here: a repeat, or the first one, captured behind a later packet."""
+        """Whether this SYN (or SYN-ACK) belongs here: a repeat, or the first one, captured behind a later packet."""
+        if self.finished:
+            return False
         sender = self.sender_of(segment)
+        own, peer = self._streams[sender], self._streams[sender.peer]
+        if segment.flags & ACK and self._isn.get(sender.peer, segment.ack - 1) != (segment.ack - 1) % SEQUENCE_SPACE:
+            return False
         if sender in self._isn:
-            return self._isn[sender] == segment.seq
+            if self._isn[sender] != segment.seq:
+                return False
+            # The same number again, long after the handshake, on a connection that has ended: used again. A
+            # connection that was refused is tried again with the same number by some systems.
+            return not (self.closed and own.highest and not self._headers[sender].knows(segment))
+        if own.base is None:
+            return peer.base is None or not segment.flags & ACK or abs(peer.offset_of(segment.ack)) <= window
+        first = own.offset_of(segment.seq + 1)
+        return not first if own.base_certain else abs(first) <= window and own.highest <= window
+
+    def is_out_of_place(self, segment: Segment) -> bool:
+        """Whether new data of the server of a nonce's size come when the nonce is past.
+
+        No run of frames has 40 bytes, so it is a piece of something longer, or another connection's nonce.
+        """
+        if self.finished or self.sender_of(segment) is not Sender.SERVER:
+            return False
+        nonce = self._turns[Sender.SERVER].part("nonce")
+        if nonce is None or not nonce.complete:
+            return False
+        stream = self._streams[Sender.SERVER]
+        return stream.offset_of(segment.seq) >= stream.highest
+
+    def _edge(self, sender: Sender) -> _Edge:
+        if self.finished:
+            return self._edges[sender]
         stream = self._streams[sender]
-        if self.finished or stream.base is None:
-            return not self.finished
-        return abs(stream.offset_of(segment.seq + 1)) <= window and not stream.base_certain
+        return _Edge(stream.base, max(stream.next, stream.highest), stream.fin_offset)
 
     @property
     def closed(self) -> bool:
@@ -192,39 +254,34 @@ class Conversation:
 
     # -- feeding --------------------------------------------------------------------------------------------
 
-    def copy_of_earlier(self, segment: Segment, sender: Sender) -> bool:
-        """Whether the capture already holds this very packet (seen on two interfaces, or by a mirror port)."""
-        header = (segment.ip_id or None, segment.seq, segment.ack, segment.flags, segment.length)
-        seen = self._headers[sender]
-        for earlier, time_ns, interface in seen:
-            if earlier == header and (
-                segment.ip_id or interface != segment.interface or abs(segment.time_ns - time_ns) <= COPY_NS
-            ):
-                return True
-        seen.append((header, segment.time_ns, segment.interface))
-        return False
-
     def take(self, segment: Segment) -> None:
         """Take the next segment of this connection, in capture order."""
         sender = self.sender_of(segment)
         side, stream, peer = self.sides[sender], self._streams[sender], self._streams[sender.peer]
-        self.last_packet = max(self.last_packet, segment.number)
-        self.end_ns = max(self.end_ns, segment.time_ns)
-        if self.copy_of_earlier(segment, sender):
+        number, time_ns, flags = segment.number, segment.time_ns, segment.flags
+        self.last_packet = max(self.last_packet, number)
+        self.end_ns = max(self.end_ns, time_ns)
+        if self._headers[sender].repeats(segment):
+            # The capture already holds this very packet: seen on two interfaces, or by a mirror port.
             stream.quality.copies += 1
+            stream.compare(segment)
             return
         stream.quality.packets += 1
-        seen = Seen(segment.number, segment.time_ns, segment.ttl)
-        side.last_any = seen
-        flags = segment.flags
+        seen = side.last_any = Seen(number, time_ns, segment.ttl)
         if flags & SYN:
             self._take_syn(segment, sender, seen)
         elif stream.base is None:
-            self._start_without_syn(segment, sender)
+            self._start_without_syn(sender)
         if flags & ACK and not flags & RST:
-            peer.acknowledge(segment.ack, segment.number, segment.time_ns)
-            self._note_milestones(sender, seen)
-        if segment.length:
+            if peer.base is None:
+                self._start_without_syn(sender.peer)
+            peer.acknowledge(segment.ack, number, time_ns)
+            if sender is Sender.DEVICE and self.reply_acked is None:
+                self._note_milestones(flags, seen)
+        # Before the segment is taken: a keep-alive probe repeats the last byte, which may be one to give up on.
+        stream.poll(number, time_ns)
+        peer.poll(number, time_ns)
+        if segment.length and not flags & RST:
             if self.connected is None:
                 self.connected = seen
             if side.first_data is None:
@@ -232,11 +289,9 @@ class Conversation:
             side.last_data = seen
         fresh = stream.take(segment)
         if fresh is not None:
-            self._show(sender, segment, fresh)
+            self.rows.take(self._readers[sender].receive(segment.payload, number, max(0, fresh)))
         if flags & (FIN | RST):
             self._close(sender, "rst" if flags & RST else "fin", seen)
-        stream.poll(segment.number, segment.time_ns)
-        peer.poll(segment.number, segment.time_ns)
 
     def take_damaged(self, segment: Segment) -> None:
         """Take a segment whose checksum is wrong although its sender's are right: the last resort for a hole."""
@@ -246,8 +301,10 @@ class Conversation:
     def _take_syn(self, segment: Segment, sender: Sender, seen: Seen) -> None:
         self._isn.setdefault(sender, segment.seq)
         self._streams[sender].start_at(segment.seq + 1, certain=True)
+        self._turns[sender].begin()
         if segment.flags & ACK:
             self._streams[sender.peer].start_at(segment.ack, certain=True)
+            self._turns[sender.peer].begin()
             if self.syn_ack is None:
                 self.syn_ack = seen
             return
@@ -255,32 +312,35 @@ class Conversation:
         if len(self.syns) < SYNS:
             self.syns.append(seen)
 
-    def _start_without_syn(self, segment: Segment, sender: Sender) -> None:
-        self._streams[sender].start_at(segment.seq, certain=False)
-        if not self.syns and self.syn_ack is None:
-            self._turns[sender].begin_midway()
+    def _start_without_syn(self, sender: Sender) -> None:
+        """The first number of a direction comes from something else than its SYN: how it begins is to be seen."""
+        self._turns[sender].begin_midway(likely=not self.midway)
 
-    def _note_milestones(self, sender: Sender, seen: Seen) -> None:
-        if sender is not Sender.DEVICE:
+    def _note_milestones(self, flags: int, seen: Seen) -> None:
+        """Note when the device acknowledged what."""
+        if flags & SYN:
             return
-        if self.connected is None and self.syn_ack is not None:
-            self.connected = seen
-        if self.reply_acked is None:
-            acked = self._streams[Sender.SERVER].acked
-            if self.nonce_acked is None and acked >= NONCE_SIZE:
-                self.nonce_acked = seen
-            if acked >= NONCE_SIZE + SESSION_SIZE:
-                self.reply_acked = seen
+        if self.connected is None and not self.midway:
+            self.connected = seen  # only who has the SYN-ACK can acknowledge anything
+        acked = self._streams[Sender.SERVER].acked + self._turns[Sender.SERVER].before
+        if self.nonce_acked is None and acked >= NONCE_SIZE:
+            self.nonce_acked = seen
+        if acked >= NONCE_SIZE + SESSION_SIZE:
+            self.reply_acked = seen
 
     def _close(self, sender: Sender, how: str, seen: Seen) -> None:
         known = any(c.sender is sender and c.how == how for c in self.closings)
         if not known and len(self.closings) < CLOSINGS:
             self.closings.append(Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
 
-    def _show(self, sender: Sender, segment: Segment, offset: int) -> None:
-        self.rows.take(self._readers[sender].receive(segment.payload, segment.number, max(0, offset)))
-
     def _take_hole(self, hole: Hole) -> None:
+        """List a hole. What was acknowledged in steps is one hole if nothing was captured between them."""
+        last = self._last_hole.get(hole.sender)
+        if last is not None and last.reason is hole.reason and last.offset + last.length == hole.offset:
+            last.length += hole.length
+            last.packet, last.time_ns = hole.packet, hole.time_ns
+            return
+        self._last_hole[hole.sender] = hole = replace(hole)
         self.hole_count += 1
         if len(self.holes) < HOLES:
             self.holes.append(hole)
@@ -318,6 +378,7 @@ class Conversation:
             side.parts = turn.parts
             side.early = turn.early
             side.midway = turn.started == "midway"
+            side.before = turn.before
             if turn.frames is not None:
                 side.lost, side.skipped, side.rest = (
                     turn.frames.lost,
@@ -325,6 +386,7 @@ class Conversation:
                     turn.frames.pending,
                 )
         self.watch.finish()
+        self._edges = {sender: self._edge(sender) for sender in Sender}
         self.finished = True
         del self._streams, self._turns, self._readers, self._headers
         self.on_frame = None
@@ -373,27 +435,73 @@ class Conversation:
     @property
     def reached(self) -> str:
         """How far the connection got, by what the bytes prove (missing ones included when acknowledged)."""
-        device, server = self.sides[Sender.DEVICE], self.sides[Sender.SERVER]
-        frames = self.live_frames(Sender.DEVICE), self.live_frames(Sender.SERVER)
-        if self.midway and (device.midway or server.midway) and any(frames):
-            return "established"
         if self.kind not in ("spark", "empty"):
             return "connected"
+        device, server = self.sides[Sender.DEVICE], self.sides[Sender.SERVER]
         nonce, identity, session = (self.part(kind) for kind in ("nonce", "identity", "session"))
         if session is not None and session.complete:
-            beyond = NONCE_SIZE + SESSION_SIZE + SMALLEST_FRAME_ON_WIRE
-            if frames[0] or device.skipped:
-                if frames[1] or server.sent >= beyond:
-                    return "established"
-                return "hello" if self.hello or device.skipped else "session"
-            if server.sent >= beyond and device.sent >= 256 + SMALLEST_FRAME_ON_WIRE and not self.dead_frames:
-                return "established"
-            return "session"
-        if identity is not None and identity.complete and nonce is not None and nonce.complete:
+            return self._reached_after_session(device, server)
+        if self.midway and (device.midway or server.midway) and any(map(self.live_frames, Sender)):
+            return "established"
+        greeted = self.midway or (nonce is not None and nonce.complete)
+        if identity is not None and identity.complete and greeted:
             return "identity"
         if nonce is not None and nonce.complete:
             return "nonce"
-        return "connected" if self.connected is not None or self.midway else "syn"
+        return "connected" if self.connected is not None or self.syn_ack is not None or self.midway else "syn"
+
+    def _reached_after_session(self, device: Side, server: Side) -> str:
+        """How far beyond the 384 bytes. What is missing counts as sent, but a hole cannot be told to be dead keys."""
+        answered = server.before + server.sent >= NONCE_SIZE + SESSION_SIZE + SMALLEST_FRAME_ON_WIRE
+        unseen = device.sent > device.captured and device.before + device.sent >= IDENTITY_SIZE + SMALLEST_FRAME_ON_WIRE
+        garbled = device.skipped and not device.lost
+        if self.live_frames(Sender.DEVICE) or ((unseen or garbled) and not self.dead_frames):
+            if self.live_frames(Sender.SERVER) or answered:
+                return "established"
+            return "hello" if self.hello or not self.live_frames(Sender.DEVICE) else "session"
+        return "session"
+
+
+class _Headers:
+    """TCP headers of the last packets of one direction, to know a packet that the capture holds twice.
+
+    Two generations: when the younger is full it becomes the older, so that nothing is ever moved.
+    """
+
+    __slots__ = ("_last_id", "_older", "_younger", "numbered")
+
+    def __init__(self) -> None:
+        self.numbered = True  # False when different packets have the same IP identification: then it says nothing
+        self._last_id: int | None = None
+        self._younger: dict[tuple[int | None, int, int, int, int], tuple[int, int]] = {}
+        self._older = self._younger
+
+    def repeats(self, segment: Segment) -> bool:
+        """Whether this packet was seen before; if not, remember it.
+
+        On another interface it may come at any time: capture points see a packet many milliseconds apart, and
+        their clocks differ. On the same one, the IP identification must be the same, or it must come at once.
+        """
+        ip_id = segment.ip_id
+        header = (ip_id, segment.seq, segment.ack, segment.flags, segment.length)
+        known = self._younger.get(header) or self._older.get(header)
+        if known is not None:
+            apart = abs(segment.time_ns - known[0])
+            if known[1] != segment.interface or apart <= (COPY_WITH_ID_NS if ip_id and self.numbered else COPY_NS):
+                return True
+        elif ip_id == self._last_id:
+            self.numbered = False
+        self._last_id = ip_id
+        if len(self._younger) >= COPIES:
+            self._older, self._younger = self._younger, {}
+        self._younger[header] = segment.time_ns, segment.interface
+        return False
+
+    def knows(self, segment: Segment) -> bool:
+        """Whether this may be a copy of a packet seen before; nothing is remembered."""
+        header = (segment.ip_id, segment.seq, segment.ack, segment.flags, segment.length)
+        known = self._younger.get(header) or self._older.get(header)
+        return known is not None and (known[1] != segment.interface or bool(segment.ip_id and self.numbered))
 
 
 class _Recorder:

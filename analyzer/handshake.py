@@ -23,6 +23,8 @@ STEPS: Final = {
 
 OPENING: Final = 1024
 """First bytes of a direction that are kept until it is clear what protocol they belong to."""
+HELD: Final = SEARCH_WINDOW // 2
+"""Bytes that are held until it is clear how the capture of a direction begins; more than the handshake has."""
 CUTS: Final = 16
 """Pieces that are listed when one handshake message came in several packets."""
 
@@ -62,15 +64,18 @@ class Part:
 class TurnReader:
     """Reads one direction of a conversation: its handshake messages, then its frames.
 
-    ``knows_start`` is False for a capture begun in mid-stream: then the first bytes decide whether this is the
-    start of a handshake message or a frame.
+    ``before`` counts the bytes of handshake messages that were sent before the capture began: stream offset 0
+    is that far into the conversation.
     """
 
     __slots__ = (
+        "_begins_likely",
         "_emit",
-        "_raw",
-        "_raw_marks",
+        "_held",
+        "_held_size",
+        "_in_frames",
         "_unfinished",
+        "before",
         "early",
         "frames",
         "opening",
@@ -87,15 +92,28 @@ class TurnReader:
         self.early = 0  # frames that came in the place of a handshake message
         self.opening = bytearray()  # first captured bytes
         self.started: str | None = "beginning"  # or "midway"; None while that is still open
-        self.position = 0  # stream offset of the next byte
+        self.before = 0
+        self.position = 0  # stream offset of the next byte, until the frames begin
         self._emit = emit
+        self._begins_likely = True
+        self._in_frames = False
         self._unfinished = bytearray()
-        self._raw = bytearray()
-        self._raw_marks: list[tuple[bytes, int, int]] = []
+        self._held: list[tuple[bytes, int, int]] = []  # data, packet, time
+        self._held_size = 0
 
-    def begin_midway(self) -> None:
-        """Say that the stream's first byte is not the conversation's first."""
-        self.started = None
+    def begin(self) -> None:
+        """Say that the stream's first byte is the conversation's first after all."""
+        if self.started is None and not self._held:
+            self.started = "beginning"
+
+    def begin_midway(self, *, likely: bool) -> None:
+        """Say that the stream's first byte may not be the conversation's first; ``likely`` when it may well be.
+
+        Then the first bytes decide whether this is the start of a handshake message or a frame.
+        """
+        if not self.position:
+            self.started = None
+            self._begins_likely = likely
 
     def part(self, kind: str) -> Part | None:
         """Return the handshake message of that kind, whole or not, or None."""
@@ -107,7 +125,9 @@ class TurnReader:
         """Take the next bytes, all from one packet."""
         if len(self.opening) < OPENING:
             self.opening += data[: OPENING - len(self.opening)]
-        if self.started is None:
+        if self._in_frames and self.frames is not None:
+            self.frames.receive(data, packet, time_ns)
+        elif self.started is None:
             self._guess_start(data, packet, time_ns)
         else:
             self._take(data, packet, time_ns)
@@ -115,7 +135,7 @@ class TurnReader:
     def skip(self, hole: Hole) -> None:
         """Take note of missing bytes."""
         if self.started is None:
-            self._settle_on_frames()
+            self._guess_start_at_hole(hole)
         length = hole.length
         while length and (part := self._current(hole.packet, hole.time_ns)):
             room = min(length, part.size - part.sent)
@@ -131,7 +151,7 @@ class TurnReader:
     def finish(self) -> None:
         """Nothing more comes."""
         if self.started is None:
-            self._settle_on_frames()
+            self._settle()
         if self.frames is not None:
             self.frames.finish()
 
@@ -187,43 +207,67 @@ class TurnReader:
             self.frames = FrameReader(self.sender, self._emit, offset=self.position, searching=searching)
         elif not self.frames.pending:
             self.frames.offset = self.position  # a handshake message may lie between early frames and the rest
+        self._in_frames = len(self.parts) == len(STEPS[self.sender])
         return self.frames
 
-    # -- a capture begun in mid-stream ----------------------------------------------------------------------
+    # -- a stream whose first byte may not be the conversation's ---------------------------------------------
 
     def _guess_start(self, data: bytes, packet: int, time_ns: int) -> None:
-        """Decide by the first packets: exact runs of frames, or exactly a handshake message's size."""
-        self._raw += data
-        self._raw_marks.append((data, packet, time_ns))
-        if chain(self._raw)[1]:
-            self._replay(skip_parts=len(STEPS[self.sender]))
-            return
+        """Decide by the first packets: an exact run of frames, or exactly a handshake message's size.
+
+        The sizes cannot be mistaken: no run of frames has 40 bytes, and one of 384 or 256 has eight frames.
+        """
+        self._held.append((data, packet, time_ns))
+        self._held_size += len(data)
+        if chain(data)[1]:
+            self._settle_on_frames(searching=len(self._held) > 1)
+        elif (unseen := self._parts_before(self._held_size)) is not None:
+            self._replay(unseen)
+        elif self._held_size > HELD:
+            self._settle()
+
+    def _guess_start_at_hole(self, hole: Hole) -> None:
+        """Bytes that were acknowledged but not captured: their number may still be a handshake message's size."""
+        unseen = None if self._held else self._parts_before(hole.length)
+        if unseen is not None:
+            self._replay(unseen)
+        else:
+            self._settle()
+
+    def _parts_before(self, length: int) -> int | None:
+        """Return how many handshake messages must be missing for this many bytes to end with one."""
         sizes = [size for _, size in STEPS[self.sender]]
-        for index in range(len(sizes)):
-            if len(self._raw) == sizes[index] or len(self._raw) == sum(sizes[index:]):
-                self._replay(skip_parts=index)
-                return
-        if len(self._raw) > SEARCH_WINDOW // 2:
-            self._settle_on_frames()
+        for unseen in range(len(sizes)):
+            if length in (sizes[unseen], sum(sizes[unseen:])):
+                return unseen
+        return None
 
-    def _replay(self, *, skip_parts: int) -> None:
-        marks, self._raw_marks = self._raw_marks, []
-        self._raw = bytearray()
-        self.started = "beginning" if skip_parts == 0 else "midway"
-        for kind, size in STEPS[self.sender][:skip_parts]:
-            # Stands for a message sent before the capture began: nothing of it was seen.
-            self.parts.append(Part(kind, self.sender, size, missing=size))
-        for data, packet, time_ns in marks:
-            self._take(data, packet, time_ns)
+    def _settle(self) -> None:
+        if self._begins_likely:
+            self._replay(0)
+        else:
+            self._settle_on_frames(searching=True)
 
-    def _settle_on_frames(self) -> None:
-        """No handshake message and no run of frames begins here: search for a boundary."""
-        marks, self._raw_marks = self._raw_marks, []
-        self._raw = bytearray()
+    def _settle_on_frames(self, *, searching: bool) -> None:
+        """No handshake message begins here: all are past."""
+        self._pass_over(len(STEPS[self.sender]))
         self.started = "midway"
-        for kind, size in STEPS[self.sender]:
+        self._frame_reader(searching=searching)
+        self._release()
+
+    def _replay(self, unseen: int) -> None:
+        """Take what was held as handshake messages, of which the first ``unseen`` are past."""
+        self._pass_over(unseen)
+        self.started = "beginning" if unseen == 0 else "midway"
+        self._release()
+
+    def _pass_over(self, unseen: int) -> None:
+        for kind, size in STEPS[self.sender][:unseen]:
+            # Stands for a message sent before the capture began: no packet of it was seen.
             self.parts.append(Part(kind, self.sender, size, missing=size))
-        reader = self._frame_reader(searching=True)
-        for data, packet, time_ns in marks:
-            reader.receive(data, packet, time_ns)
-            self.position += len(data)
+            self.before += size
+
+    def _release(self) -> None:
+        held, self._held, self._held_size = self._held, [], 0
+        for data, packet, time_ns in held:
+            self._take(data, packet, time_ns)

@@ -22,6 +22,8 @@ from analyzer.tracker import Tracker
 
 if TYPE_CHECKING:
     from analyzer.deadkey import DeadKeys
+    from analyzer.decryption import Decryption
+    from analyzer.keys import KeyRing
 
 PROGRESS_EVERY: Final = 8192
 """Packets between two reports of progress."""
@@ -35,14 +37,24 @@ class Analysis:
     """One analysis in progress: feed it packets, then `finish` it."""
 
     def __init__(
-        self, *, ports: Iterable[int] = (SPARK_PORT,), begun: Callable[[Conversation], None] | None = None
+        self,
+        *,
+        keys: KeyRing | None = None,
+        ports: Iterable[int] = (SPARK_PORT,),
+        begun: Callable[[Conversation], None] | None = None,
     ) -> None:
         self._begun = begun
+        self._decryption: Decryption | None = None
+        if keys:
+            from analyzer.decryption import Decryption  # noqa: PLC0415 - without keys there is nothing to open
+
+            self._decryption = Decryption(keys)
         self._decoder = Decoder()
         self._background = Background()
         self._tracker = Tracker(ports, self._begin, self._end)
         self._dead_keys: DeadKeys | None = None
         self.trace = Trace([], self._tracker.conversations, self._background, self._tracker.ports)
+        self.trace.keys = keys or None
         self._links: Counter[int] = Counter()
 
     def take(self, packet: Packet) -> None:
@@ -81,29 +93,45 @@ class Analysis:
 
     def _begin(self, conversation: Conversation) -> None:
         conversation.on_frame = self._look_at
+        if self._decryption is not None:
+            self._decryption.begin(conversation)
         if self._begun is not None:
             self._begun(conversation)
 
     def _end(self, conversation: Conversation) -> None:
         conversation.kind = kind_of(conversation)
+        if self._decryption is None:
+            return
+        goes_on_with = self._decryption.end(conversation)
+        if goes_on_with is not None:
+            session_key, next_iv = goes_on_with
+            self._dead().remember_session(conversation.device.address, session_key.key, next_iv)
+
+    def _dead(self) -> DeadKeys:
+        if self._dead_keys is None:
+            from analyzer.deadkey import DeadKeys  # noqa: PLC0415 - captures without such frames need no AES
+
+            self._dead_keys = DeadKeys()
+        return self._dead_keys
 
     def _look_at(self, conversation: Conversation, frame: Frame) -> str | None:
         """Return what a dead-key frame says. Only a device that never logged in can send one, so nothing is
         tried once the server has answered.
         """
-        if frame.sender is not Sender.DEVICE or frame.ciphertext is None or conversation.server_hello:
-            return None
-        if self._dead_keys is None:
-            from analyzer.deadkey import DeadKeys  # noqa: PLC0415 - captures without such frames need no AES
-
-            self._dead_keys = DeadKeys()
-        dead = self._dead_keys.recognise(conversation.device.address, frame.ciphertext)
-        return None if dead is None else f"{dead.message} under {DEAD_KEYS[dead.under]}"
+        dead = None
+        if frame.sender is Sender.DEVICE and frame.ciphertext is not None and not conversation.server_hello:
+            dead = self._dead().recognise(conversation.device.address, frame.ciphertext)
+        if dead is not None:
+            return f"{dead.message} under {DEAD_KEYS[dead.under]}"
+        if self._decryption is not None:
+            self._decryption.frame(conversation, frame)
+        return None
 
 
 def analyze(
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
+    keys: KeyRing | None = None,
     ports: Iterable[int] = (SPARK_PORT,),
     stdin: BinaryIO | None = None,
     progress: Progress | None = None,
@@ -111,13 +139,14 @@ def analyze(
 ) -> Trace:
     """Analyse capture files (or directories, or ``-``) as one capture in time order.
 
-    ``ports`` are the server's TCP ports. ``begun`` is called with each conversation when its first packet comes
+    ``keys`` open what they fit. ``ports`` are the server's TCP ports.
+    ``begun`` is called with each conversation when its first packet comes
     (to set its `tap`, say). ``progress`` is called now and then with the capture and the trace so
     far. Raises `CaptureError` (a `ValueError`) when nothing can be read; damage inside a file is a finding.
     """
     paths = [captures] if isinstance(captures, str | os.PathLike) else list(captures)
     capture = Capture(paths, stdin=stdin)
-    analysis = Analysis(ports=ports, begun=begun)
+    analysis = Analysis(keys=keys, ports=ports, begun=begun)
     analysis.trace.captures = capture.files
     take = analysis.take
     for count, packet in enumerate(capture):

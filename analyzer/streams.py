@@ -44,6 +44,9 @@ RESENT_NS: Final = 200_000_000
 use. Earlier they were overtaken on the way."""
 COPY_NS: Final = 1_000_000
 """A packet without an IP identification seen again within this time is the same packet captured twice."""
+COPY_WITH_ID_NS: Final = 1_000_000_000
+"""One with the same IP identification is a copy within this time: a packet sent again has a new one, but hosts
+that put the same into every packet repeat a SYN with it after a second and more."""
 STEPS: Final = 64
 """Acknowledgements remembered beyond what was captured: they are the steps in which the unseen bytes came."""
 MISMATCHES: Final = 16

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from analyzer.background import Background
 from analyzer.capture.packet import CaptureFile
 from analyzer.conversation import Conversation
 from analyzer.findings import Finding, NotChecked
+
+if TYPE_CHECKING:
+    from analyzer.keys import KeyRing
 
 
 @dataclass(slots=True)
@@ -27,6 +31,7 @@ class Trace:
     damaged_packets: int = 0
     evicted: int = 0
     offloaded: list[tuple[bytes, int, int]] = field(default_factory=list)  # senders with unfinished checksums
+    keys: KeyRing | None = None
     findings: list[Finding] = field(default_factory=list)
     not_checked: list[NotChecked] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

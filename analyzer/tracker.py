@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE
 from analyzer.conversation import Conversation, Endpoint
-from analyzer.network.units import ACK, RST, SYN, Segment
+from analyzer.network.units import ACK, FIN, RST, SYN, Segment
 
 WINDOW: Final = 1 << 20
 """Sequence numbers further apart than this belong to another connection. Sixteen times the largest window these
@@ -23,6 +24,8 @@ LIVE: Final = 65_536
 """Conversations that are open at the same time; beyond it the one silent for longest is closed."""
 SENDERS: Final = 65_536
 """Addresses whose checksums are counted."""
+HELD: Final = 8
+"""Packets between a nonce and the device's answer to it: repeats, and acknowledgements."""
 
 Flow = tuple[bytes, int, bytes, int]
 
@@ -45,13 +48,15 @@ class Tracker:
     ) -> None:
         self.ports = frozenset(ports)
         self.conversations: list[Conversation] = []
-        self.stragglers = 0  # packets of conversations that were already closed and let go
+        self.stragglers = 0  # packets of no use: of conversations that were let go, or that fit nowhere
         self.evicted = 0  # conversations closed for want of room
         self._begun = begun
         self._ended = ended
         self._live: OrderedDict[Flow, list[Conversation]] = OrderedDict()
+        self._past: OrderedDict[Flow, Conversation] = OrderedDict()
         self._closing: deque[tuple[int, Flow, Conversation]] = deque()
         self._checksums: dict[bytes, _Checksums] = {}
+        self._doubted: dict[Flow, list[Segment]] = {}
 
     def wants(self, segment: Segment) -> bool:
         """Whether the segment runs to or from one of the ports."""
@@ -59,19 +64,19 @@ class Tracker:
 
     def take(self, segment: Segment) -> None:
         """Take the next segment of one of the ports, in capture order."""
-        self._let_go(segment.time_ns)
+        if self._closing:
+            self._let_go(segment.time_ns)
         flow = _flow(segment)
         damaged = self._is_damaged(segment)
         conversation = self._find(flow, segment, damaged=damaged)
         if conversation is None:
-            return
-        if damaged:
+            self.stragglers += 1
+        elif damaged:
             conversation.take_damaged(segment)
-            return
-        was_closed = conversation.closed
-        conversation.take(segment)
-        if conversation.closed and not was_closed:
-            self._closing.append((segment.time_ns, flow, conversation))
+        elif flow in self._doubted or (segment.length == NONCE_SIZE and conversation.is_out_of_place(segment)):
+            self._doubt(flow, segment, conversation)
+        else:
+            self._feed(flow, segment, conversation)
 
     @property
     def unfinished_checksums(self) -> list[tuple[bytes, int, int]]:
@@ -84,34 +89,44 @@ class Tracker:
 
     def finish(self) -> None:
         """Close all conversations: the capture has ended."""
+        for flow in list(self._doubted):
+            self._believe(flow)
         for conversations in self._live.values():
             for conversation in conversations:
                 self._end(conversation)
         self._live.clear()
+        self._past.clear()
         self._closing.clear()
 
-    # -- inside --------------------------------------------------------------------------------------------
+    # -- which conversation --------------------------------------------------------------------------------
 
     def _find(self, flow: Flow, segment: Segment, *, damaged: bool) -> Conversation | None:
         """Return the conversation of this segment, a new one if it begins one, None if it belongs nowhere."""
         known = self._live.get(flow)
         if known is None:
-            return None if damaged else self._begin(flow, segment)
+            past = self._past.get(flow)
+            late = past is not None and not segment.flags & SYN and self._is_late(segment, past)
+            return None if damaged or late else self._begin(flow, segment)
         self._live.move_to_end(flow)
-        current = known[-1]
-        if segment.flags & SYN and not segment.flags & ACK:
+        if segment.flags & SYN:
             match = next((c for c in reversed(known) if c.accepts_syn(segment, WINDOW)), None)
-            if match is None and not damaged:
-                return self._begin(flow, segment)
-            return match
+            return match or (None if damaged else self._begin(flow, segment))
+        current = known[-1]
+        if len(known) > 1:
+            distances = [(d, -i) for i, c in enumerate(known) if (d := c.distance(segment, WINDOW)) is not None]
+            if distances:
+                current = known[-min(distances)[1]]
         if current.continues(segment, WINDOW):
             return None if current.finished else current
-        earlier = next((c for c in known[:-1] if not c.finished and c.continues(segment, WINDOW)), None)
-        if earlier is not None:
-            return earlier
-        if damaged or segment.flags & RST:
-            return current
+        if damaged or not segment.length:
+            # Nothing begins with a packet that says nothing: it is late, or somebody else's.
+            return None
         return self._begin(flow, segment)
+
+    @staticmethod
+    def _is_late(segment: Segment, past: Conversation) -> bool:
+        """Whether it is of a conversation that was let go: then there is nothing more to learn from it."""
+        return not segment.length or past.distance(segment, WINDOW) is not None
 
     def _begin(self, flow: Flow, segment: Segment) -> Conversation:
         from_server = (segment.flags & SYN and segment.flags & ACK) or (
@@ -122,17 +137,53 @@ class Tracker:
         device, server = (far, near) if from_server else (near, far)
         conversation = Conversation(len(self.conversations) + 1, device, server, segment)
         self.conversations.append(conversation)
+        self._past.pop(flow, None)
         known = self._live.setdefault(flow, [])
         known.append(conversation)
         if len(known) > 2:
             self._end(known.pop(0))
         if len(self._live) > LIVE:
-            _, oldest = self._live.popitem(last=False)
+            full, oldest = self._live.popitem(last=False)
+            self._believe(full)
             self.evicted += 1
             for forgotten in oldest:
                 self._end(forgotten)
         self._begun(conversation)
         return conversation
+
+    # -- a port used again whose SYN is missing --------------------------------------------------------------
+
+    def _doubt(self, flow: Flow, segment: Segment, conversation: Conversation) -> None:
+        """Hold what follows a possible nonce in the place of frames until an answer to it shows what it is."""
+        held = self._doubted.setdefault(flow, [])
+        held.append(segment)
+        nonce = held[0]
+        if segment.source == nonce.source and segment.source_port == nonce.source_port:
+            answered = segment.length and (segment.seq != nonce.seq or segment.length != nonce.length)
+            if answered or segment.flags & (SYN | FIN | RST) or len(held) > HELD:
+                self._believe(flow)
+        elif segment.length == IDENTITY_SIZE and segment.ack == (nonce.seq + nonce.length) % (1 << 32):
+            del self._doubted[flow]
+            begun = self._begin(flow, nonce)
+            for late in held:
+                self._feed(flow, late, begun)
+        elif segment.length or segment.flags & (SYN | FIN | RST) or len(held) > HELD:
+            self._believe(flow)
+
+    def _believe(self, flow: Flow) -> None:
+        """It was no nonce: give what was held to where it seemed to belong."""
+        for segment in self._doubted.pop(flow, ()):
+            conversation = self._find(flow, segment, damaged=False)
+            if conversation is not None:
+                self._feed(flow, segment, conversation)
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _feed(self, flow: Flow, segment: Segment, conversation: Conversation) -> None:
+        conversation.take(segment)
+        if conversation.closings and conversation.closed and not conversation.lingering:
+            conversation.lingering = True
+            self._closing.append((segment.time_ns, flow, conversation))
 
     def _let_go(self, now_ns: int) -> None:
         while self._closing and now_ns - self._closing[0][0] > LINGER_NS:
@@ -144,6 +195,9 @@ class Tracker:
             known = self._live.get(flow)
             if known and all(c.finished for c in known):
                 del self._live[flow]
+                self._past[flow] = known[-1]
+                if len(self._past) > LIVE:
+                    self._past.popitem(last=False)
 
     def _end(self, conversation: Conversation) -> None:
         if not conversation.finished:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,6 +13,22 @@ QUOTED: Final = 60
 """Characters of text from the network that are shown."""
 LISTED_PACKETS: Final = 6
 EXACT_BYTES: Final = 9_999
+ASCII: Final = str.maketrans(
+    {
+        "✕": "x", "✓": "ok", "│": "|", "┊": ":", "─": "-", "▶": ">", "◀": "<", "●": "o", "–": "-", "−": "-",
+        "·": "-", "…": "...", "µ": "u", "×": "x", "▇": "#", "→": "->", "←": "<-", "≥": ">=", "’": "'", "“": '"',
+        "”": '"',
+    }
+)  # fmt: skip
+"""What stands for our own marks where the output takes ASCII only."""
+TOGETHER: Final = re.compile(
+    r'"[^" ]+(?: [^" ]+){1,2}"'  # short quotes
+    r"|\b(?:[Pp]ackets?|[Aa]ttempts?|port|link type|type|code|--[a-z-]+) (?=[\dA-Z])"
+    r"|\d (?=(?:µs|ms|s|min|h|d|bytes?|[kMGT]B)\b)"
+    r"|\b(?:min|h|d) (?=\d+ (?:s|min|h)\b)"
+)
+"""Spaces at which a line must not end: a number stays with its unit, a packet with its number."""
+HELD: Final = "\u00a0"
 
 
 def number(value: int) -> str:
@@ -97,17 +115,50 @@ def listing(words: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
+def wrap(text: str, width: int, *, first: str = "", then: str = "") -> list[str]:
+    """Return ``text`` in lines of ``width`` columns at most, indented by ``first`` and ``then``; foreign characters
+    that a terminal could act on come out escaped. Numbers are not parted from their units.
+    """
+    held = TOGETHER.sub(lambda found: found[0].replace(" ", HELD), printable(text))
+    lines = textwrap.wrap(held, width, initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
+    return [line.replace(HELD, " ") for line in lines]
+
+
+def plain(text: str) -> str:
+    """Return ``text`` in ASCII: our own marks by their stand-ins, everything else escaped."""
+    return text.translate(ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+
 def printable(text: str) -> str:
     """Escape everything in foreign text that a terminal could act on or that changes its direction."""
-    return "".join(
-        char
-        if char == " " or (char.isprintable() and unicodedata.category(char) not in ("Cf", "Co", "Cn"))
-        else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    if char == " " or (char.isprintable() and unicodedata.category(char) not in ("Cf", "Co", "Cn")):
+        return char
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def quote(data: bytes, *, most: int = QUOTED) -> str:
-    """Return bytes from the network as quoted, escaped text, cut at ``most`` characters."""
-    text = printable(data.decode("utf-8", "replace")).replace('"', '\\"')
-    return f'"{text[:most]}…"' if len(text) > most else f'"{text}"'
+    """Return bytes from the network as quoted, escaped text, cut at ``most`` characters.
+
+    Bytes that are no UTF-8 text are shown as what they are: ``\\xNN`` each.
+    """
+    try:
+        characters = data.decode("utf-8")
+    except UnicodeDecodeError:
+        characters = ""
+    units = list(map(_shown, characters)) if characters else [_shown_byte(byte) for byte in data]
+    text = ""
+    for unit in units:
+        if len(text) + len(unit) > most:
+            return f'"{text}…"'
+        text += '\\"' if unit == '"' else unit
+    return f'"{text}"'
+
+
+def _shown_byte(byte: int) -> str:
+    return chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}"

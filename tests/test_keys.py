@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -462,7 +462,30 @@ def test_several_keys_and_talk_around_them_in_one_pem_file() -> None:
     assert spki_of(inspect_key_file(text, "both.pem")) == [CORE_PRINT, SERVER_PRINT]
 
 
-def test_the_particle_cloud_s_own_key_would_be_recognised() -> None:
+def test_accents_around_pem_text_make_no_slot_of_it() -> None:
+    text = "friendlyName: Küche\n".encode() + CORE_PEM
+    assert inspect_key_file(text, "core.pem").reasons == ()
+
+
+def test_a_key_of_another_size_belongs_to_nobody(tmp_path: Path) -> None:
+    other = rsa.generate_private_key(65537, 3072)
+    data = other.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    (tmp_path / "odd.der").write_bytes(data)
+    ring = KeyRing.load(tmp_path)
+    assert (ring.device_keys, ring.server_keys, len(ring.other_keys)) == ((), (), 1)
+    assert firmware_reads(data).differences == ("the key has 3072 bits, not 1024",)
+    (row,) = keys_report([tmp_path])
+    assert row.mark is Mark.BAD
+
+
+def test_a_device_s_public_key_in_its_slot_is_not_what_it_needs() -> None:
+    slot = (KEYS / "core-a.pub.der").read_bytes().ljust(612, b"\xff")
+    file = inspect_key_file(slot, "slot.bin")
+    assert (file.kind, spki_of(file)) == ("slot-dump", [CORE_PRINT])
+    assert firmware_reads(slot).differences == ("a public key, where the device needs its private one",)
+
+
+def test_no_key_of_the_captures_is_taken_for_the_particle_cloud_s() -> None:
     (key,) = inspect_key_file(SERVER_DER, "x").keys
     assert not key.is_production
     assert not inspect_key_file(CORE_DER, "x").keys[0].is_production
@@ -506,7 +529,7 @@ def test_a_cut_private_key_still_shows_which_key_it_was() -> None:
 
 SEEDS = [CORE_DER, SERVER_DER, CORE_PEM, SERVER_PEM, *CASES.values()]
 SEEDS += [certificate().public_bytes(encoding) for encoding in (Encoding.PEM, Encoding.DER)]
-SEEDS.append(made(CORE_PEM, Encoding.DER, PrivateFormat.PKCS8, b"pw"))
+SEEDS += [made(CORE_PEM, Encoding.DER, PrivateFormat.PKCS8, b"pw"), bytes(dct()), flash()[0x1000:0x2800]]
 
 
 @settings(max_examples=200, deadline=None)

@@ -36,6 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     common.add_capture(parser)
+    common.add_keys(parser)
     look = parser.get_default("look")
     look.add_argument(
         "--conversation",
@@ -53,6 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--no-redact", dest="redact", action="store_false", help="do not (Markdown redacts by itself)")
     out.add_argument("--quiet", action="store_true", help="state, sentence and first step only")
     out.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+    out.add_argument("--show-secrets", action="store_true", help="session keys in JSON")
     out.add_argument(
         "--fail-on", choices=LEVELS, default="never", metavar="LEVEL", help="exit 1 at critical, major, minor or never"
     )
@@ -62,10 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Analyse, print, and say by the exit status what ``--fail-on`` asked for."""
     if arguments.output is not None:
         common.refuse_existing(arguments.output, force=arguments.force)
+    keys = common.keys(arguments)
     progress = common.Progress(arguments)
     try:
         trace = analyze(
-            arguments.capture, ports=common.ports(arguments), stdin=_stdin(arguments.capture), progress=progress
+            arguments.capture,
+            keys=keys,
+            ports=common.ports(arguments),
+            stdin=_stdin(arguments.capture),
+            progress=progress,
         )
     finally:
         progress.wipe()
@@ -110,7 +117,7 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
         from analyzer.report import jsonreport
 
         write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
-        pieces = write(trace, redacted=redact)
+        pieces = write(trace, redacted=redact, show_secrets=arguments.show_secrets)
     if redactor is not None and arguments.format != "markdown":
         return (redactor.text("".join(pieces)),)
     return pieces

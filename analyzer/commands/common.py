@@ -18,6 +18,7 @@ from analyzer.wording import number
 
 if TYPE_CHECKING:
     from analyzer.capture import Capture
+    from analyzer.keys import KeyRing
     from analyzer.trace import Trace
 
 LARGEST_PORT: Final = 65_535
@@ -34,6 +35,68 @@ def add_capture(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
         "--port", type=port, action="append", metavar="N", help=f"server port, repeatable (default {SPARK_PORT})"
     )
     parser.set_defaults(look=look)
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """Declare the key options; all optional, all repeatable."""
+    group = parser.add_argument_group("keys (all optional, repeatable)")
+    group.add_argument(
+        "--keys", action="append", default=[], metavar="PATH", help="key file or folder; its role is found by content"
+    )
+    group.add_argument(
+        "--device-key",
+        "--core-key",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the device's private key (also: --core-key)",
+    )
+    group.add_argument(
+        "--server-key", action="append", default=[], metavar="FILE", help="the server's public or private key"
+    )
+    group.add_argument(
+        "--keylog", action="append", default=[], metavar="FILE", help="session keys saved by decrypt --keylog-out"
+    )
+    group.add_argument(
+        "--session-key", action="append", default=[], metavar="HEX", help="80 hex digits, or 32 for the AES key alone"
+    )
+    group.add_argument("--password-file", metavar="FILE", help="password of an encrypted key, in the first line")
+
+
+def keys(arguments: argparse.Namespace) -> KeyRing | None:
+    """Read the keys that were named; None when there were none."""
+    named = (arguments.keys, arguments.device_key, arguments.server_key, arguments.keylog, arguments.session_key)
+    if not any(named):
+        return None
+    from analyzer.keys import KeyRing
+
+    ring = KeyRing.load(
+        *arguments.keys,
+        password=password(arguments),
+        device_keys=arguments.device_key,
+        server_keys=arguments.server_key,
+        keylogs=arguments.keylog,
+        session_keys=arguments.session_key,
+    )
+    warn(ring.warnings)
+    return ring
+
+
+def password(arguments: argparse.Namespace) -> Callable[[str], bytes | None] | None:
+    """Return where the password of an encrypted key comes from: a file, else a terminal, else nowhere."""
+    if arguments.password_file is not None:
+        with open(arguments.password_file, "rb") as stream:
+            line = stream.readline(4096).rstrip(b"\r\n")
+        return lambda name: line
+    if not sys.stdin.isatty():
+        return None
+
+    def ask(name: str) -> bytes | None:
+        from getpass import getpass
+
+        return getpass(f"Password of {name}: ").encode()
+
+    return ask
 
 
 def port(text: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from analyzer.keys.dumps import carved, part_at, server_address
-from analyzer.keys.model import EXPONENT, KeyFile, KeyFileError, KeyPart
+from analyzer.keys.model import EXPONENT, SERVER_BITS, KeyFile, KeyFileError, KeyPart
 from analyzer.keys.structures import Found, read_structure
 
 Password = str | bytes | Callable[[str], str | bytes | None] | None
@@ -105,8 +105,8 @@ def _from_pem(text: bytes, data: bytes, name: str, password: Password) -> KeyFil
         return replace(others[0], size=len(data))
     if not parts:
         return _unusable(data, name, "truncated", "PEM text that is cut short", "Copy it again.")
-    # Bytes that are no text around it: somebody wrote the text into a slot, or it was read back from one.
-    if name.lower().endswith(".der") or text.translate(None, _TEXT_BYTES):
+    # A slot's filler around it: somebody wrote the text into a slot, or it was read back from one.
+    if name.lower().endswith(".der") or b"\xff" in text or b"\x00" in text:
         reasons.append("pem_in_der")
     return KeyFile(name, len(data), "key", tuple(parts), tuple(dict.fromkeys(reasons)))
 
@@ -213,7 +213,9 @@ def _single(data: bytes, name: str, found: Found) -> KeyFile:
     """Describe a file with one key at its front: the key alone, a slot read back, or a server image."""
     # One 00 behind a key of odd length is the old command line's even padding (PROTOCOL 8.2).
     tail = data[found.length :]
-    kind = "key" if tail in (b"", b"\x00") else "server-image" if found.what == "spki" else "slot-dump"
+    kind = "key" if tail in (b"", b"\x00") else "slot-dump"
+    if kind == "slot-dump" and found.what == "spki" and found.public and found.public.n.bit_length() == SERVER_BITS:
+        kind = "server-image"
     suffix = name[-4:].lower()
     reasons = [
         reason

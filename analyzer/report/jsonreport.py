@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from analyzer.conversation import Conversation, Endpoint
 from analyzer.findings import Finding, NotChecked
@@ -13,17 +13,21 @@ from analyzer.streams import Sender
 from analyzer.trace import Trace
 from analyzer.version import version
 
+if TYPE_CHECKING:
+    from analyzer.decryption import Secrets
+    from analyzer.messages import SparkMessage
+
 SCHEMA: Final = 1
 
 Json = dict[str, object]
 
 
-def document(trace: Trace, *, redacted: bool = False) -> Json:
+def document(trace: Trace, *, redacted: bool = False, show_secrets: bool = False) -> Json:
     """Return the whole report as plain data; its lists are generators and can be walked once."""
     return {
         **_head(redacted),
         "captures": captures(trace),
-        "conversations": (conversation(c, trace) for c in trace.conversations),
+        "conversations": (conversation(c, trace, show_secrets=show_secrets) for c in trace.conversations),
         "findings": (finding(f, trace) for f in trace.findings),
         "not_checked": [not_checked(item) for item in trace.not_checked],
     }
@@ -34,19 +38,19 @@ def _head(redacted: bool) -> Json:
     return {**head, "redacted": True} if redacted else head
 
 
-def json_text(trace: Trace, *, redacted: bool = False) -> Iterator[str]:
+def json_text(trace: Trace, *, redacted: bool = False, show_secrets: bool = False) -> Iterator[str]:
     """Yield the document as indented JSON."""
-    yield from pieces(document(trace, redacted=redacted), indent=1)
+    yield from pieces(document(trace, redacted=redacted, show_secrets=show_secrets), indent=1)
     yield "\n"
 
 
-def json_lines(trace: Trace, *, redacted: bool = False) -> Iterator[str]:
+def json_lines(trace: Trace, *, redacted: bool = False, show_secrets: bool = False) -> Iterator[str]:
     """Yield one line per capture, conversation (with its messages after it), finding and unmade check."""
     head = _head(redacted)
     for item in captures(trace):
         yield _line("capture", {**head, **item})
     for c in trace.conversations:
-        data = conversation(c, trace)
+        data = conversation(c, trace, show_secrets=show_secrets)
         messages = data.pop("messages")
         yield _line("conversation", data)
         for message in messages:  # type: ignore[attr-defined]
@@ -79,7 +83,7 @@ def captures(trace: Trace) -> list[Json]:
     ]
 
 
-def conversation(c: Conversation, trace: Trace) -> Json:
+def conversation(c: Conversation, trace: Trace, *, show_secrets: bool = False) -> Json:
     """Return one conversation."""
     digits = trace.time_digits
     device, server = c.sides[Sender.DEVICE], c.sides[Sender.SERVER]
@@ -96,12 +100,16 @@ def conversation(c: Conversation, trace: Trace) -> Json:
         "kind": c.kind,
         "reached": c.reached,
         "closed_by": c.closed_by,
-        "handshake": _handshake(c, digits),
-        "frames": {"device": device.frames, "server": server.frames, "opened": 0},
+        "handshake": _handshake(c, digits, show_secrets=show_secrets),
+        "frames": {
+            "device": device.frames,
+            "server": server.frames,
+            "opened": c.secrets.opened if c.secrets is not None else 0,
+        },
         "gaps": [
             {"direction": str(h.sender), "offset": h.offset, "length": h.length, "packet": h.packet} for h in c.holes
         ],
-        "messages": [],
+        "messages": [message(m, digits) for m in c.messages],
         "firmware": [],
     }
 
@@ -113,22 +121,59 @@ def _endpoint(end: Endpoint, *, full: bool) -> Json:
     return data
 
 
-def _handshake(c: Conversation, digits: int) -> Json:
+def message(m: SparkMessage, digits: int) -> Json:
+    """Return one decrypted message. What a hole took from it is null."""
+    return {
+        "index": m.index,
+        "packet": m.packet,
+        "time": Instant(m.time_ns, digits),
+        "direction": m.direction,
+        "name": m.name,
+        "type": m.type,
+        "code": m.code,
+        "message_id": m.message_id,
+        "token": None if m.token is None else m.token.hex(),
+        "path": m.path,
+        "query": None if m.query is None else [q.hex() for q in m.query],
+        "payload": None if m.payload is None else m.payload.hex(),
+        "plaintext": m.plaintext.hex(),
+        "whole": m.whole,
+        "missing": m.missing,
+        "answers": m.answers,
+        "values": m.values,
+    }
+
+
+def _handshake(c: Conversation, digits: int, *, show_secrets: bool) -> Json:
     if c.kind not in ("spark", "empty"):
         return {"nonce": None, "identity": None, "session": None}
     nonce, identity, session = (_whole(c.part(kind)) for kind in ("nonce", "identity", "session"))
     return {
         "nonce": nonce and {**_place(nonce, digits), "hex": nonce.data.hex() if nonce.data else None},
-        "identity": identity
-        and {**_place(identity, digits), "bytes": identity.sent, "opened": None, "nonce_matches": None},
+        "identity": identity and {**_place(identity, digits), "bytes": identity.sent, **_identity_opened(c.secrets)},
         "session": session
         and {
             **_place(session, digits),
             "bytes": session.sent,
-            "opened": None,
-            "signature": "not-checked",
-            "key": None,
+            **_offer_opened(c.secrets, show_secrets=show_secrets),
         },
+    }
+
+
+def _identity_opened(secrets: Secrets | None) -> Json:
+    if secrets is None or not secrets.identity_tried:
+        return {"opened": None, "nonce_matches": None}
+    found = secrets.identity
+    return {"opened": found is not None, "nonce_matches": None if found is None else found.nonce_matches}
+
+
+def _offer_opened(secrets: Secrets | None, *, show_secrets: bool) -> Json:
+    offer = secrets.offer if secrets is not None else None
+    key = secrets.session_key.blob if secrets is not None and secrets.session_key is not None else None
+    return {
+        "opened": None if offer is None else offer.opened,
+        "signature": "not-checked" if offer is None else offer.signature,
+        "key": key.hex() if show_secrets and key is not None else None,
     }
 
 

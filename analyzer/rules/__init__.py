@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.findings import Finding, NotChecked, Severity
 from analyzer.rules import capture, connectivity, handshake, session
+from analyzer.rules import keys as keyed
 from analyzer.rules.facts import Facts
 from analyzer.rules.fold import fold, fold_unchecked
 
@@ -46,6 +47,8 @@ RULES: Final[tuple[Rule, ...]] = (
 )
 """The rules about one conversation, in the order of DIAGNOSES section 1."""
 
+SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
+"""What is not checked for want of a key; with keys their own rules say what is still open."""
 BAD: Final = (Severity.CRITICAL, Severity.MAJOR)
 
 
@@ -58,12 +61,18 @@ def judge(trace: Trace) -> None:
         own: list[Finding] = []
         for rule in RULES:
             for said in rule(facts):
-                if isinstance(said, NotChecked):
-                    unchecked.append(said)
-                else:
+                if isinstance(said, Finding):
                     own.append(said)
+                elif not (trace.keys and said.code in SETTLED_BY_KEYS):
+                    unchecked.append(said)
+        if trace.keys:
+            _with_keys(facts, own, unchecked)
         if not any(finding.severity in BAD for finding in own):
             own += session.healthy(facts)
+            if trace.keys and conversation.secrets is not None:
+                for finding in own:
+                    if finding.code == "SPK001":
+                        keyed.proof_of_health(facts, conversation.secrets, finding)
         findings += own
     findings += [
         *capture.capture_damage(trace),
@@ -73,3 +82,19 @@ def judge(trace: Trace) -> None:
     ]
     trace.findings = sorted(fold(findings), key=lambda finding: finding.rank)
     trace.not_checked = fold_unchecked(unchecked)
+
+
+def _with_keys(facts: Facts, own: list[Finding], unchecked: list[NotChecked]) -> None:
+    """Add what the keys prove about one conversation."""
+    ring, secrets = facts.trace.keys, facts.conversation.secrets
+    if ring is None or secrets is None:
+        return
+    for rule in (keyed.reply_not_used, keyed.identity_refused, keyed.frames_do_not_open):
+        for said in rule(facts, ring, secrets):
+            if isinstance(said, Finding):
+                own.append(said)
+            else:
+                unchecked.append(said)
+    for finding in own:
+        if finding.code == "SPK208":
+            keyed.proof_of_hello(facts, secrets, finding)

@@ -27,6 +27,7 @@ from analyzer.keys.keylog import SessionKey
 from analyzer.keys.model import Key
 from analyzer.keys.ring import KeyRing
 from analyzer.keys.structures import read_structure
+from analyzer.session.private import open_if_plausible
 
 DEVICE_SPKI_SIZE: Final = 162
 CORE_IDENTITY: Final = NONCE_SIZE + DEVICE_ID_SIZE
@@ -36,9 +37,11 @@ MODULUS_IN_SPKI: Final = slice(29, 157)
 """The 128 bytes that the firmware copies blindly out of its private-key slot (PROTOCOL 2.2)."""
 
 MOST_TRIES: Final = 20_000
-"""RSA private operations spent on one capture for keys that nothing points to: about 4 s with device keys
-(0.2 ms each), 20 s with server keys. Keys that the identity, a file name or the last success points to are
+"""RSA private operations spent on one capture for keys that nothing points to: 6 s with device keys, 10 s with
+server keys. Keys that the identity, a file name or the last success points to are
 always tried."""
+SERVER_KEYS_ALWAYS: Final = 8
+"""Server keys tried on each identity even when that share is spent; nobody runs more servers than this."""
 MOST_DEVICES: Final = 4_096
 """Devices whose last good key is remembered."""
 
@@ -75,13 +78,15 @@ def open_identity(block: bytes, server_keys: Iterable[Key], nonce: bytes | None)
     """
     if len(block) != IDENTITY_SIZE:
         return None
-    for key in server_keys:
-        plaintext = rsa.open_block(key.secret, block) if key.secret else None
-        if plaintext is None:
-            continue
+
+    def plausible(plaintext: bytes) -> bool:
         echoed = nonce is not None and plaintext[:NONCE_SIZE] == nonce
-        if echoed or len(plaintext) in (CORE_IDENTITY, PHOTON_IDENTITY):
-            return _identity(key, plaintext, echoed if nonce is not None else None)
+        return echoed or len(plaintext) in (CORE_IDENTITY, PHOTON_IDENTITY)
+
+    for key in server_keys:
+        plaintext = open_if_plausible(key.secret, block, plausible) if key.secret else None
+        if plaintext is not None:
+            return _identity(key, plaintext, None if nonce is None else plaintext[:NONCE_SIZE] == nonce)
     return None
 
 
@@ -174,9 +179,9 @@ def open_offer(
         if key.secret is None:
             continue
         tried += 1
-        plaintext = rsa.open_block(key.secret, sealed)
-        if plaintext is not None and len(plaintext) == SESSION_KEY_SIZE:
-            opened_by, blob = key, plaintext
+        blob = open_if_plausible(key.secret, sealed, lambda plaintext: len(plaintext) == SESSION_KEY_SIZE)
+        if blob is not None:
+            opened_by = key
             break
 
     checked = _check_signature(signature, sealed, blob, server_keys, expected_signer)
@@ -232,7 +237,7 @@ class SessionOpener:
 
     def identity(self, block: bytes, nonce: bytes | None) -> Identity | None:
         """Open message 2; None when no server key opens it."""
-        keys = list(islice(self._recent_server.order(), max(self._tries_left, 1)))
+        keys = list(islice(self._recent_server.order(), max(self._tries_left, SERVER_KEYS_ALWAYS)))
         found = open_identity(block, keys, nonce)
         if found is None:
             self._tries_left -= len(keys)

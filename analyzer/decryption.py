@@ -1,0 +1,239 @@
+"""What the keys make of a conversation: handshake opened, frames decrypted, messages named.
+
+One `Decryption` serves a whole capture, because keys that worked once are tried first again and dead keys go on
+across connections. It is told of each frame as it is cut; what it learns is kept in the conversation's `Secrets`
+and `messages`. It is imported only when there are keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from heapq import heappop, heappush, heappushpop
+from typing import Final
+
+from analyzer.conversation import Conversation
+from analyzer.frames import Frame
+from analyzer.keys import KeyRing, SessionKey
+from analyzer.messages import MessageReader, SparkMessage
+from analyzer.session import (
+    FailurePattern,
+    FrameDecryptor,
+    Identity,
+    Obstacle,
+    Offer,
+    OpenedFrame,
+    SessionOpener,
+    fitting_session_key,
+)
+from analyzer.streams import Sender
+
+QUEUED: Final = 512
+"""Frames that wait, per conversation, until it is known which key opens them."""
+PROOF: Final = 4
+"""Frames after which a session key that was given is put to the test."""
+REORDERED: Final = 256
+"""Messages held back so that both directions come out in the order of the capture, although one may have
+waited for a hole."""
+BAD_FRAMES: Final = 32
+"""Frames that did not open, listed per conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadFrame:
+    """A frame that is no message under this session's key."""
+
+    sender: Sender
+    index: int
+    packet: int
+    obstacle: Obstacle
+
+
+@dataclass(slots=True)
+class Secrets:
+    """What the keys at hand told about one conversation. No secret shows when this is printed.
+
+    ``identity_tried`` and ``offer`` say what was tried; ``session_key`` is None when nothing opened.
+    ``key_source`` names where it came from.
+    """
+
+    identity: Identity | None = None
+    identity_tried: int = 0
+    offer: Offer | None = None
+    session_key: SessionKey | None = field(default=None, repr=False)
+    key_source: str | None = None
+    opened: int = 0
+    partly: int = 0
+    lost: int = 0  # frames of which a hole left nothing
+    patterns: dict[Sender, FailurePattern] = field(default_factory=dict)
+    bad_frames: list[BadFrame] = field(default_factory=list)
+    reader: MessageReader | None = None
+
+    @property
+    def hello_opened(self) -> tuple[bool, bool]:
+        """Whether the first message of the device, and of the server, opened whole."""
+        return tuple(  # type: ignore[return-value]
+            bool(p.opened) and (not p.runs or p.runs[0].first > 0)
+            for p in (self.patterns.get(sender, FailurePattern()) for sender in (Sender.DEVICE, Sender.SERVER))
+        )
+
+
+class _Opening:
+    """The work on one conversation while its packets come."""
+
+    __slots__ = ("decided", "decryptors", "primed", "queue", "ready")
+
+    def __init__(self) -> None:
+        self.decided = False
+        self.decryptors: dict[Sender, FrameDecryptor] | None = None
+        self.primed: dict[Sender, bool] = dict.fromkeys(Sender, False)
+        self.queue: list[Frame] = []
+        self.ready: list[tuple[int, int, Sender, OpenedFrame, int]] = []  # a heap, by packet
+
+
+class Decryption:
+    """Opens the conversations of one capture with the keys of a ring."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self.keys = keys
+        self._opener = SessionOpener(keys)
+        self._work: dict[int, _Opening] = {}
+        self._order = 0
+
+    def begin(self, conversation: Conversation) -> None:
+        """Take charge of a new conversation."""
+        conversation.secrets = Secrets()
+        self._work[conversation.number] = _Opening()
+
+    def frame(self, conversation: Conversation, frame: Frame) -> None:
+        """Take its next frame (not a dead-key frame)."""
+        work, secrets = self._work[conversation.number], conversation.secrets
+        if secrets is None:
+            return
+        if work.decryptors is not None:
+            self._decrypt(conversation, work, secrets, frame)
+            return
+        if work.decided:
+            return
+        if len(work.queue) < QUEUED:
+            work.queue.append(frame)
+        session = conversation.part("session")
+        if (session is not None and session.complete) or conversation.midway:
+            self._decide(conversation, work, secrets, final=False)
+
+    def end(self, conversation: Conversation) -> tuple[SessionKey, bytes] | None:
+        """Finish a conversation: open what has waited. Return its AES key and the IV that the device's next
+        frame would have had, if both are known: a device that fails its next login goes on with them.
+        """
+        work, secrets = self._work.pop(conversation.number), conversation.secrets
+        if secrets is None:
+            return None
+        if not work.decided:
+            self._decide(conversation, work, secrets, final=True)
+        while work.ready:
+            self._name(conversation, secrets, heappop(work.ready))
+        if work.decryptors is None or secrets.session_key is None:
+            return None
+        next_iv = work.decryptors[Sender.DEVICE].next_iv
+        return None if next_iv is None else (secrets.session_key, next_iv)
+
+    # -- which key -----------------------------------------------------------------------------------------------
+
+    def _decide(self, c: Conversation, work: _Opening, secrets: Secrets, *, final: bool) -> None:
+        """Open the handshake, or find a given session key that fits; then decrypt what has waited."""
+        if secrets.offer is None:
+            self._open_handshake(c, secrets)
+        if secrets.session_key is None:
+            nonce = c.part("nonce")
+            candidates = self.keys.session_keys_for(nonce.data if nonce is not None else None)
+            if candidates and len(work.queue) < PROOF and not final:
+                return
+            if candidates:
+                self._try_session_keys(c, work, secrets, candidates)
+        work.decided = True
+        queue, work.queue = work.queue, []
+        if secrets.session_key is None:
+            return
+        in_step = not c.midway or c.part("session") is not None
+        work.decryptors = {s: FrameDecryptor(secrets.session_key, in_step=in_step) for s in Sender}
+        secrets.patterns = {s: FailurePattern() for s in Sender}
+        secrets.reader = MessageReader(salt=secrets.session_key.salt)
+        for frame in queue:
+            self._decrypt(c, work, secrets, frame)
+
+    def _open_handshake(self, c: Conversation, secrets: Secrets) -> None:
+        nonce, identity, session = (c.part(kind) for kind in ("nonce", "identity", "session"))
+        if identity is not None and identity.data is not None and self.keys.server_private:
+            secrets.identity_tried = len(self.keys.server_private)
+            secrets.identity = self._opener.identity(identity.data, nonce.data if nonce is not None else None)
+            if (
+                secrets.identity is not None
+                and secrets.identity.device_id
+                and secrets.identity.nonce_matches is not False
+            ):
+                c.device.id = secrets.identity.device_id
+        if session is None or session.data is None:
+            return
+        secrets.offer = self._opener.offer(session.data, secrets.identity, c.device.address)
+        if secrets.offer.credentials is not None and secrets.offer.opened_by is not None:
+            secrets.session_key = secrets.offer.credentials
+            secrets.key_source = secrets.offer.opened_by.name
+
+    @staticmethod
+    def _try_session_keys(
+        c: Conversation, work: _Opening, secrets: Secrets, candidates: tuple[SessionKey, ...]
+    ) -> None:
+        directions = []
+        for sender in Sender:
+            whole: list[bytes] = []
+            for frame in work.queue:
+                if frame.sender is sender:
+                    if frame.ciphertext is None or (whole and frame.follows_gap):
+                        break
+                    whole.append(frame.ciphertext)
+            directions.append(whole)
+        secrets.session_key = fitting_session_key(candidates, directions, in_step=not c.midway)
+        if secrets.session_key is not None:
+            secrets.key_source = "session key given"
+
+    # -- frames and messages -------------------------------------------------------------------------------------
+
+    def _decrypt(self, c: Conversation, work: _Opening, secrets: Secrets, frame: Frame) -> None:
+        assert work.decryptors is not None  # noqa: S101 - the callers have looked
+        decryptor = work.decryptors[frame.sender]
+        if frame.follows_gap and not work.primed[frame.sender]:
+            decryptor.skip()
+        work.primed[frame.sender] = False
+        if frame.ciphertext is None:
+            # Its first block is the next frame's IV, so a hole behind it costs this frame alone.
+            decryptor.skip(frame.head)
+            work.primed[frame.sender] = True
+            secrets.lost += 1
+            return
+        opened = decryptor.update(frame.ciphertext)
+        secrets.patterns[frame.sender].note(opened)
+        if opened.plaintext is None:
+            if opened.obstacle is Obstacle.GAP_BEFORE:
+                secrets.lost += 1
+            elif len(secrets.bad_frames) < BAD_FRAMES:
+                secrets.bad_frames.append(BadFrame(frame.sender, frame.index, frame.packet, opened.obstacle))
+            return
+        if opened.whole:
+            secrets.opened += 1
+        else:
+            secrets.partly += 1
+        self._order += 1
+        item = (frame.packet, self._order, frame.sender, opened, frame.time_ns)
+        if len(work.ready) < REORDERED:
+            heappush(work.ready, item)
+        else:
+            self._name(c, secrets, heappushpop(work.ready, item))
+
+    @staticmethod
+    def _name(c: Conversation, secrets: Secrets, item: tuple[int, int, Sender, OpenedFrame, int]) -> None:
+        packet, _, sender, opened, time_ns = item
+        if secrets.reader is None or opened.plaintext is None:
+            return
+        message: SparkMessage = secrets.reader.read(
+            "device" if sender is Sender.DEVICE else "server", opened.plaintext, packet, time_ns, opened.missing
+        )
+        c.messages.append(message)
