@@ -1,7 +1,7 @@
 """sparkshark: why a Spark Core or Photon does not connect to its cloud, from a packet capture.
 
-    from analyzer import analyze
-    trace = analyze("capture.pcapng")
+    from analyzer import KeyRing, analyze
+    trace = analyze("capture.pcapng", keys=KeyRing.load("core.der", "server.pub.pem"))
     for finding in trace.findings: ...
 
 Names are loaded when they are first used, so that importing the package costs nothing.
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analyzer.capture import CaptureError
+    from analyzer.conversation import Conversation
     from analyzer.findings import FINDINGS, Confidence, Finding, NotChecked, Severity
+    from analyzer.keys import KeyFileError, KeyRing
+    from analyzer.messages import SparkMessage
     from analyzer.pipeline import Analysis, analyze
     from analyzer.trace import Trace
 
@@ -22,9 +25,13 @@ __all__ = [
     "Analysis",
     "CaptureError",
     "Confidence",
+    "Conversation",
     "Finding",
+    "KeyFileError",
+    "KeyRing",
     "NotChecked",
     "Severity",
+    "SparkMessage",
     "Trace",
     "analyze",
 ]
@@ -34,9 +41,13 @@ _HOMES = {
     "Analysis": "pipeline",
     "CaptureError": "capture",
     "Confidence": "findings",
+    "Conversation": "conversation",
     "Finding": "findings",
+    "KeyFileError": "keys",
+    "KeyRing": "keys",
     "NotChecked": "findings",
     "Severity": "findings",
+    "SparkMessage": "messages",
     "Trace": "trace",
     "analyze": "pipeline",
 }

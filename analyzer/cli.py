@@ -22,7 +22,9 @@ EXIT_INTERRUPTED: Final = 130
 
 COMMANDS: Final = {
     "analyze": "verdict, next step, drawing of the login",
+    "decrypt": "every message in the clear, with keys; exports",
     "follow": "the bytes of one connection",
+    "keys": "what each key file is, and which ones pair",
     "explain": "a finding (SPK206) or a row seen in Wireshark",
     "simulate": "make a practice capture",
 }

@@ -215,7 +215,7 @@ class Conversation:
             return False
         sender = self.sender_of(segment)
         own, peer = self._streams[sender], self._streams[sender.peer]
-        if segment.flags & ACK and self._isn.get(sender.peer, segment.ack - 1) != (segment.ack - 1) % SEQUENCE_SPACE:
+        if segment.flags & ACK and sender.peer in self._isn and not _follows(segment.ack, self._isn[sender.peer]):
             return False
         if sender in self._isn:
             if self._isn[sender] != segment.seq:
@@ -460,6 +460,10 @@ class Conversation:
                 return "established"
             return "hello" if self.hello or not self.live_frames(Sender.DEVICE) else "session"
         return "session"
+
+
+def _follows(sequence: int, earlier: int) -> bool:
+    return (sequence - earlier) % SEQUENCE_SPACE == 1
 
 
 class _Headers:

@@ -205,7 +205,7 @@ class TurnReader:
     def _frame_reader(self, *, searching: bool = False) -> FrameReader:
         if self.frames is None:
             self.frames = FrameReader(self.sender, self._emit, offset=self.position, searching=searching)
-        elif not self.frames.pending:
+        elif not self._in_frames and not self.frames.pending:
             self.frames.offset = self.position  # a handshake message may lie between early frames and the rest
         self._in_frames = len(self.parts) == len(STEPS[self.sender])
         return self.frames

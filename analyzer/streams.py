@@ -248,7 +248,7 @@ class Stream:
         end = offset + length
         if flags & FIN:
             self._close_at(end)
-        if length <= 1 and offset == self.next - 1 and not flags & (SYN | FIN):
+        if length <= self._settled and offset == self.next - 1 and not flags & (SYN | FIN):
             self.quality.keepalives += 1
             return None
         if not length:

@@ -233,7 +233,7 @@ def _how_sure(story: Story, first: Finding | None) -> str:
         if finding.severity != first.severity or not finding.because:
             continue
         word, because = CONFIDENCE_WORDS[finding.confidence], finding.because
-        joint = " " if because.startswith(("that ", "because ")) else ": "
+        joint = "" if because[0] in ",:" else " " if because.startswith(("that ", "because ")) else ": "
         words.append(f"{word}{joint}{because}")
     if not words:
         words.append(f"{CONFIDENCE_WORDS[first.confidence]}.")

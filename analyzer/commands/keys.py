@@ -1,0 +1,47 @@
+"""``sparkshark keys``: what each key file is, whether the firmware can read it, and which ones pair."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Final
+
+from analyzer.cli import EXIT_DONE
+from analyzer.commands import common
+
+DESCRIPTION: Final = """\
+What each FILE is by its content, its fingerprint, whether the firmware's own
+reader copes with it, which files are one pair, and what to type where one is not
+as it should be. Folders are looked through. Secrets are never printed."""
+EXAMPLES: Final = """\
+examples
+  sparkshark keys core.der cloud_public.der
+  sparkshark keys backups/
+  dfu-util -d 1d50:607f -a 1 -s 0x00002000:1024 -U now.der
+  sparkshark keys now.der
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("files", metavar="FILE", nargs="+", help="key files, dumps, or folders of them")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    parser.add_argument("--password-file", metavar="FILE", help="password of an encrypted key, in the first line")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one row for each file."""
+    from analyzer.keys.report import keys_report, render_keys
+
+    rows = keys_report(arguments.files, common.password(arguments))
+    if arguments.format == "json":
+        from analyzer.report.exact import pieces
+
+        for piece in pieces([row.as_dict() for row in rows], indent=1):
+            sys.stdout.write(piece)
+        sys.stdout.write("\n")
+    else:
+        style = common.style_of(arguments, sys.stdout)
+        sys.stdout.write(render_keys(rows, ascii_only=not style.unicode))
+    return EXIT_DONE
