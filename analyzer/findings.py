@@ -751,6 +751,23 @@ _SPECS: Final = (
         source="DIAGNOSES SPK505",
     ),
     FindingSpec(
+        "SPK508", "reconnects", Severity.MAJOR, Group.SESSION,
+        title="The device connects again and again",
+        short="Restarts",
+        says="The device restarts, or loses its link, and connects anew.",
+        of="comes back without having closed its connection",
+        means="A connection that works is left without being closed, and a new one begins: the device restarted, lost"
+        " power, or lost its Wi-Fi.",
+        looks="No FIN and no RST, then a SYN from another port of the same device.",
+        led="the start-up colours again",
+        fix=("Look at the power supply and the Wi-Fi signal.", "Start in safe mode, to leave the program on the device out of it."),
+        causes=("power supply", "program crashes", "Wi-Fi loss"),
+        settle="The LED at that moment: a restart shows the start-up colours.",
+        not_it=(("SPK503", "there the device closes after an unanswered ping"),),
+        engineer="Established session without FIN or RST, followed by a new SYN.",
+        source="DIAGNOSES SPK508",
+    ),
+    FindingSpec(
         "SPK601",
         "update-stalled",
         Severity.MAJOR,

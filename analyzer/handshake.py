@@ -215,16 +215,28 @@ class TurnReader:
     def _guess_start(self, data: bytes, packet: int, time_ns: int) -> None:
         """Decide by the first packets: an exact run of frames, or exactly a handshake message's size.
 
-        The sizes cannot be mistaken: no run of frames has 40 bytes, and one of 384 or 256 has eight frames.
+        In a single packet the sizes cannot be mistaken: no run of frames has 40 bytes, and one of 384 or 256 has
+        eight frames.
         """
         self._held.append((data, packet, time_ns))
         self._held_size += len(data)
         if chain(data)[1]:
             self._settle_on_frames(searching=len(self._held) > 1)
-        elif (unseen := self._parts_before(self._held_size)) is not None:
+        elif (unseen := self._parts_before(self._held_size)) is not None and not self._holds_frames():
             self._replay(unseen)
         elif self._held_size > HELD:
             self._settle()
+
+    def _holds_frames(self) -> bool:
+        """Whether several small packets, that together have the size looked for, are frames cut anyhow."""
+        if len(self._held) == 1:
+            return False
+        data, begins, position = b"".join(piece for piece, _, _ in self._held), set(), 0
+        for piece, _, _ in self._held:
+            begins.add(position)
+            position += len(piece)
+        runs = ((start, *chain(data, start)) for start in range(len(data)))
+        return any(count > 1 or (exact and start in begins) for start, count, exact in runs)
 
     def _guess_start_at_hole(self, hole: Hole) -> None:
         """Bytes that were acknowledged but not captured: their number may still be a handshake message's size."""

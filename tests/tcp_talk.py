@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -105,7 +106,7 @@ class Talk:
     def send(self, sender: Sender, data: bytes, cuts: Sequence[int] = (), *, acked: bool = True) -> None:
         """Send data in one segment, or in several cut at these places; the peer acknowledges the last."""
         places = sorted({0, len(data), *(cut for cut in cuts if 0 < cut < len(data))})
-        for begin, end in zip(places, places[1:], strict=False):
+        for begin, end in itertools.pairwise(places):
             self.packet(sender, ACK | PSH, data[begin:end])
             self.next[sender] += end - begin
         self.sent[sender] += data
@@ -150,9 +151,9 @@ class Talk:
         return self.sent[DEVICE if kind == "identity" else SERVER][begin:end]
 
 
-def healthy(**options: int) -> Talk:
+def healthy(*, seed: int = 1, device_isn: int = 1000, server_isn: int = 700_000) -> Talk:
     """A whole session: both hellos, some frames each way in one or several packets, and the end."""
-    talk = Talk(**options).open().handshake().hello()
+    talk = Talk(seed=seed, device_isn=device_isn, server_isn=server_isn).open().handshake().hello()
     for blocks in (1, 3, 2):
         talk.send_frames(DEVICE, blocks, 1)
         talk.send_frames(SERVER, 4, blocks)

@@ -8,19 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from analyzer.network.units import ACK, FIN, PSH, RST, SYN, Segment
-from analyzer.streams import (
-    PENDING_BYTES,
-    PENDING_PIECES,
-    RECENT,
-    RECENT_BYTES,
-    Hole,
-    HoleReason,
-    Sender,
-    Stream,
-)
-from tests.tcp_talk import (
+from tcp_talk import (
     DEVICE,
     MS,
     SECOND,
@@ -34,6 +22,18 @@ from tests.tcp_talk import (
     healthy,
     listen_to_one,
     sent_by,
+)
+
+from analyzer.network.units import ACK, FIN, PSH, RST, SYN, Segment
+from analyzer.streams import (
+    PENDING_BYTES,
+    PENDING_PIECES,
+    RECENT,
+    RECENT_BYTES,
+    Hole,
+    HoleReason,
+    Sender,
+    Stream,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -51,7 +51,9 @@ def cut_anew(talk: Talk, rng: random.Random, largest: int) -> list[Segment]:
             fin = segment.flags & FIN if end == segment.length else 0
             piece = segment.payload[begin:end]
             flags = segment.flags & ~FIN | fin
-            cut.append(replace(segment, seq=(segment.seq + begin) % SPACE, payload=piece, length=len(piece), flags=flags))
+            cut.append(
+                replace(segment, seq=(segment.seq + begin) % SPACE, payload=piece, length=len(piece), flags=flags)
+            )
             if end == segment.length:
                 break
             begin = end

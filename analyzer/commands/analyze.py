@@ -13,7 +13,6 @@ from analyzer.commands import common
 from analyzer.conversation import Conversation
 from analyzer.findings import SEVERITY_ORDER, Severity
 from analyzer.pipeline import analyze
-from analyzer.report.redact import Redactor
 from analyzer.report.text import Style, text_report
 from analyzer.rules import judge
 from analyzer.trace import Trace
@@ -105,7 +104,11 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
     """Yield the report in the format asked for."""
     name = capture_name(arguments.capture, trace)
     redact = arguments.redact if arguments.redact is not None else arguments.format == "markdown"
-    redactor = Redactor(trace) if redact else None
+    redactor = None
+    if redact:
+        from analyzer.report.redact import Redactor
+
+        redactor = Redactor(trace)
     pieces: Iterable[str]
     if arguments.format == "text":
         pieces = [text_report(trace, os.path.basename(name) if redact else name, style)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from analyzer.findings import Finding, NotChecked, Severity
-from analyzer.rules import capture, connectivity, handshake, session
+from analyzer.rules import capture, connectivity, device, handshake, session
 from analyzer.rules import keys as keyed
 from analyzer.rules.facts import Facts
 from analyzer.rules.fold import fold, fold_unchecked
@@ -75,6 +75,7 @@ def judge(trace: Trace) -> None:
                         keyed.proof_of_health(facts, conversation.secrets, finding)
         findings += own
     findings += [
+        *device.left_open(trace),
         *capture.capture_damage(trace),
         *capture.offload(trace),
         *capture.no_spark(trace),

@@ -7,12 +7,15 @@ from functools import cached_property
 from typing import Final
 
 from analyzer.conversation import Closing, Conversation
-from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, RuledOut, weaker
+from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, weaker
 from analyzer.handshake import Part
 from analyzer.streams import HoleReason, Sender
 from analyzer.trace import Trace
+from analyzer.wording import duration, number, packets
 
 NS: Final = 1_000_000_000
+AT_ONCE: Final = NS
+"""A close within this time of a message is an answer to it: a round trip, and the time to check a message."""
 
 
 @dataclass
@@ -70,6 +73,38 @@ class Facts:
         parts = [p for p in (self.nonce, self.identity, self.session) if p is not None]
         return Confidence.STRONG if any(p.missing for p in parts) else Confidence.CERTAIN
 
+    def delivered(self, sender: Sender) -> bool:
+        """Whether the other end acknowledged all that this one is known to have sent.
+
+        Where the other end was not captured, data that were not repeated count as delivered.
+        """
+        side = self.conversation.sides[sender]
+        if self.unseen is sender.peer:
+            return not side.quality.retransmitted
+        return side.acked >= side.sent
+
+    @property
+    def ending(self) -> Evidence:
+        """How the attempt ended."""
+        end = self.first_closing
+        if end is None:
+            return Evidence("The capture ends before either side closes.")
+        how = "cut the connection off" if end.how == "rst" else "closed"
+        return Evidence(f"The {end.sender} {how} in {packets([end.packet])}.", (end.packet,))
+
+    @property
+    def passed(self) -> tuple[RuledOut, ...]:
+        """What a login that got as far as this one excludes."""
+        parts = (self.nonce, self.identity, self.session)
+        done = [part for part in parts if part is not None and part.complete and part.received]
+        ruled = []
+        if len(done) > 1:
+            whole = done[-1].time_ns - done[0].first_ns
+            ruled.append(RuledOut("SPK101", f"{packets([p.packet for p in done])} came within {duration(whole)}"))
+        if self.nonce is not None and self.nonce.data is not None:
+            ruled.append(RuledOut("SPK103", f"packet {number(self.nonce.packet)} is random, not text"))
+        return tuple(ruled)
+
     @property
     def is_spark(self) -> bool:
         """Whether the handshake or frames of this protocol were seen."""
@@ -79,6 +114,10 @@ class Facts:
     def address(self) -> str:
         """The server as the user would type it."""
         return self.conversation.server.ip
+
+    def not_checked(self, code: str, because: str) -> NotChecked:
+        """Say that this finding cannot be judged in this conversation, and why."""
+        return NotChecked(code, because, (self.conversation.number,))
 
     def finding(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from statistics import median
 from typing import Final
 
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, weaker
@@ -35,7 +34,7 @@ def _join(group: list[Finding]) -> Finding:
     numbers = sorted({n for f in group for n in f.packets})
     best.packets = tuple(numbers if len(numbers) <= PACKETS else numbers[: PACKETS // 2] + numbers[-PACKETS // 2 :])
     best.first_ns, best.last_ns = (starts[0], starts[-1]) if starts else (None, None)
-    best.cadence_s = median(gaps) / 1e9 if gaps else None
+    best.cadence_s = sorted(gaps)[len(gaps) // 2] / 1e9 if gaps else None
     texts = [item.text for item in best.evidence]
     also = [f for f in group if f is not best and [item.text for item in f.evidence] != texts]
     if also:

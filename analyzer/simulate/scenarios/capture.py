@@ -140,6 +140,7 @@ def _snaplen(world: World) -> None:
     "snaplen-mismatch",
     "reply not usable, packets cut",
     "SPK206",
+    server="legacy",
     verdict="device_key_mismatch",
     say="The packets are cut at 96 bytes, but the sizes show it: after the 384 bytes the device goes silent.",
     near_miss="SPK301",

@@ -27,6 +27,7 @@ from analyzer.simulate.world import World
     "reply cannot be used",
     "SPK301",
     without_keys="SPK206",
+    server="legacy",
     verdict="device_key_mismatch",
     say="The server accepted the device and sent the 384 bytes, but the device could not open the "
     "first 128: the public key on file for it does not belong to the private key in it. Send the "
@@ -211,6 +212,7 @@ def _worked_then_fails(world: World) -> None:
     "fixed",
     "failed twice, then works",
     "SPK001",
+    server="legacy",
     verdict="healthy",
     say="Two logins failed with a key mismatch, then the right key was registered: now it works.",
     near_miss="SPK204",
@@ -238,6 +240,7 @@ def _fixed(world: World) -> None:
     "one works, one does not",
     "SPK301",
     without_keys="SPK206",
+    server="legacy",
     verdict="mixed",
     say="One device is healthy, the other has a key mismatch.",
     near_miss="SPK204",

@@ -251,6 +251,7 @@ def _ota_chunk_again(world: World) -> None:
     "ota-gives-up",
     "update fails at one chunk",
     "SPK602",
+    server="legacy",
     verdict="ota_failed",
     say="The session itself is healthy; the update failed: the device kept reporting the same chunk "
     "as missed, the server sent it again and gave up after more than 10 misses.",
@@ -297,6 +298,7 @@ def _ota_stalls(world: World) -> None:
     "ota-not-started",
     "update never starts",
     "SPK601",
+    server="legacy",
     verdict="ota_not_started",
     say="The server offered an update four times; the device never answered it.",
     near_miss="SPK602",

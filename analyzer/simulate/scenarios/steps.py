@@ -76,7 +76,11 @@ def refused(c: Conversation, log: str, after: float = 0.004) -> None:
 
 
 def give_stale_key(world: World, device: Device) -> None:
-    """Put a key on file that this device does not hold (any more)."""
+    """Put a key on file that this device does not hold (any more).
+
+    Only the legacy server goes on to the 384 bytes then: the community server compares the key on file with
+    the one in the identity, and refuses (PROTOCOL 2.5).
+    """
     name = f"{device.name}-stale"
     world.server.registry[device.device_id] = (name, world.public_key(name, DEVICE_BITS))
 

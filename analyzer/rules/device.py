@@ -1,0 +1,79 @@
+"""SPK505, SPK508: what one device's connections tell together: one that was never closed, and what came after."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+from analyzer.catalogue import PING_AFTER, PING_ANSWER_LIMIT
+from analyzer.conversation import Conversation
+from analyzer.findings import Confidence, Evidence, Finding, Severity
+from analyzer.rules.facts import NS, Facts
+from analyzer.streams import Sender
+from analyzer.trace import Trace
+from analyzer.wording import duration, number, packets
+
+DEAD_SILENCE: Final = round((PING_AFTER + PING_ANSWER_LIMIT + 15.0) * NS)
+"""A living session is never this quiet: the device pings after 15 s and closes 10 s later if nothing answers; the
+rest is room for a busy device."""
+OVERLAP: Final = 2 * NS
+"""A device that opens its next connection has given up the one before; some close it a little later."""
+
+
+def left_open(trace: Trace) -> Iterator[Finding]:
+    """Sessions that came up and were never closed: the device restarted, lost power or lost its link."""
+    by_device: dict[bytes, list[Conversation]] = defaultdict(list)
+    for c in trace.conversations:
+        by_device[c.device.address].append(c)
+    for conversations in by_device.values():
+        for earlier, later in pairwise([*conversations, None]):
+            if earlier is None or earlier.closings or earlier.reached != "established":
+                continue
+            facts = Facts(earlier, trace)
+            if facts.unseen is not None or earlier.kind != "spark":
+                continue
+            if later is not None and later.syns:
+                if later.start_ns - earlier.end_ns > -OVERLAP:
+                    yield _came_back(facts, later)
+            elif later is None:
+                yield from _went_silent(facts)
+
+
+def _came_back(facts: Facts, later: Conversation) -> Finding:
+    c = facts.conversation
+    finding = facts.finding(
+        "SPK508",
+        Confidence.LIKELY,
+        Evidence(
+            f"The connection of packets {number(c.first_packet)} to {number(c.last_packet)} was never closed;"
+            f" {duration(max(0, later.start_ns - c.end_ns))} after its last packet the device connects anew"
+            f" ({packets([later.first_packet])}).",
+            (c.last_packet, later.first_packet),
+        ),
+        summary="The device came back without having closed its connection: it restarted, or lost its link.",
+    )
+    finding.severity = Severity.MINOR
+    return finding
+
+
+def _went_silent(facts: Facts) -> Iterator[Finding]:
+    c, trace = facts.conversation, facts.trace
+    quiet = (trace.last_ns or c.end_ns) - c.end_ns
+    update = c.watch.update
+    if quiet < DEAD_SILENCE or (update is not None and update.server_since):
+        return  # too short to tell, or the restart after an update
+    last = c.sides[Sender.DEVICE].last_any
+    yield facts.finding(
+        "SPK505",
+        Confidence.LIKELY,
+        Evidence(
+            f"Nobody closed the connection, and no packet of it comes in the last {duration(quiet)} of the capture;"
+            " a living device pings after 15 s.",
+            (last.packet,) if last is not None else (),
+        ),
+        summary="The connection goes dead without being closed: the device lost its link or its power.",
+        because="that the device lost its link or its power.",
+        sender="device",
+    )
