@@ -7,12 +7,17 @@ it is asked for.
 from __future__ import annotations
 
 import argparse
+import codecs
 import difflib
 import importlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
+
+from analyzer.wording import ASCII, printable
 
 EXIT_DONE: Final = 0
 EXIT_FINDINGS: Final = 1
@@ -43,37 +48,79 @@ Exit status: 0 done, 1 findings reached --fail-on, 2 wrong usage or unreadable
 """
 
 
-class UsageError(ValueError):
-    """Wrong usage, told in one line."""
+LONGEST_SUBJECT: Final = 60
+"""Characters of an argument that an error line repeats."""
+PLAIN: Final = "sparkshark.plain"
+"""Name under which the codecs know how to write our marks where only ASCII is taken."""
+
+COMPLAINTS: Final = (
+    (r"the following arguments are required: (.+)", "{prog}: {0} is missing. All options: sparkshark {prog} --help"),
+    (r"argument (\S+): expected (?:one|at least one) argument", "{0}: its value is missing. {help}"),
+    (r"argument (\S+): ignored explicit argument .*", "{0}: takes no value. {help}"),
+    (r"argument (\S+): not allowed with argument (\S+)", "{0} and {1} exclude each other. {help}"),
+    (r"argument (\S+): invalid int value: '(.*)'", "{0} {1}: a whole number is wanted."),
+)
+"""What `argparse` says, and how it is said here."""
+CHOICE: Final = re.compile(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+
+
+class UsageError(Exception):
+    """Wrong usage, told in one line. No ValueError: `argparse` would swallow the line and write its own."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line with the nearest right spelling."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the message as a `UsageError`."""
-        raise UsageError(message)
+        """Raise the message as a `UsageError`, in the form of all our error lines."""
+        words = {"prog": self.prog.partition(" ")[2], "help": f"All options: {self.prog} --help"}
+        if choice := CHOICE.fullmatch(message):
+            name, value, listed = choice.groups()
+            choices = [word.strip().strip("'") for word in listed.split(",")]
+            near = difflib.get_close_matches(value, choices, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(f"{name} {shortened(value)}: no such choice. {hint}All: {', '.join(choices)}")
+        for pattern, form in COMPLAINTS:
+            if found := re.fullmatch(pattern, message, re.DOTALL):
+                raise UsageError(form.format(*(shortened(group) for group in found.groups()), **words))
+        raise UsageError(f"{words['prog']}: {message}. {words['help']}")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and refuse an unknown option with the nearest known one."""
-        known, rest = super().parse_known_args(args, namespace)
+        words = list(sys.argv[1:] if args is None else args)
+        # A mistyped option is the likelier fault than what else is then missing, so it is looked for first.
+        for word in words[: words.index("--")] if "--" in words else words:
+            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
+                self._unknown(word)
+        known, rest = super().parse_known_args(words, namespace)
         if rest:
-            options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
-            name = rest[0].split("=")[0]
-            if not name.startswith("-"):
-                raise UsageError(f"{name}: one argument too many. All options: {self.prog} --help")
-            near = difflib.get_close_matches(name, options, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"All options: {self.prog} --help"
-            raise UsageError(f"{name}: no such option. {hint}")
+            self._unknown(rest[0])
         return known, rest
+
+    def _unknown(self, word: str) -> NoReturn:
+        name = word.partition("=")[0]
+        if not name.startswith("-"):
+            raise UsageError(f"{shortened(name)}: one argument too many. All options: {self.prog} --help")
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        near = difflib.get_close_matches(name, options, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"All options: {self.prog} --help"
+        raise UsageError(f"{shortened(name)}: no such option. {hint}")
+
+
+def shortened(text: str) -> str:
+    """Return an argument as an error line repeats it."""
+    return text if len(text) <= LONGEST_SUBJECT else text[:LONGEST_SUBJECT] + "..."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status. Nothing but `SystemExit` for ``--help`` leaves this function."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
     try:
-        status = _run(words)
-        sys.stdout.flush()
+        try:
+            status = _run(words)
+        finally:
+            sys.stdout.flush()  # here, and not when the interpreter ends: a reader that has gone is no error
     except BrokenPipeError:
         # The reader has gone (head, less): nobody is left to tell, and the interpreter must not try to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,16 +133,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{name}{(error.strerror or str(error)).lower()}.")
+        return _complain(f"{name}{(error.strerror or str(error)).lower()}. Nothing more was done.")
     except Exception as error:
         return _internal(error)
     return status
+
+
+def _prepare_streams() -> None:
+    """Make the three streams usable whatever the user's shell has made of them."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    codecs.register_error(PLAIN, _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (stream.encoding or "ascii").lower().replace("-", "")
+        if isinstance(stream, io.TextIOWrapper) and (not encoding.startswith("utf") or _wants_ascii()):
+            stream.reconfigure(encoding="ascii", errors=PLAIN)
+
+
+def _wants_ascii() -> bool:
+    """Whether the user's locale says ASCII. Python itself takes LC_ALL=C for UTF-8."""
+    if "PYTHONIOENCODING" in os.environ or os.environ.get("PYTHONUTF8") == "1":
+        return False
+    locale = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
+    return locale in ("C", "POSIX")
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """Write our marks by their ASCII stand-ins and everything else escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return bad.translate(ASCII).encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def _run(words: list[str]) -> int:
     if not words:
         sys.stderr.write(top_page())
         return EXIT_UNUSABLE
+    if words[0] == "help" and len(words) > 1:
+        words = [words[1], "--help"]
     name = words[0]
     if name in ("-h", "--help", "help"):
         sys.stdout.write(top_page())
@@ -113,7 +193,7 @@ def _run(words: list[str]) -> int:
             hint = f"To analyse a capture: sparkshark analyze {name}"
         else:
             hint = "All: sparkshark --help"
-        raise UsageError(f"{name}: no such command. {hint}")
+        raise UsageError(f"{shortened(name)}: no such command. {hint}")
     command = importlib.import_module(f"analyzer.commands.{name.replace('-', '_')}")
     parser = Parser(
         prog=f"sparkshark {name}",
@@ -121,7 +201,10 @@ def _run(words: list[str]) -> int:
         allow_abbrev=False,
     )
     command.add(parser)
-    arguments = parser.parse_args(words[1:])
+    try:
+        arguments = parser.parse_args(words[1:])
+    except SystemExit:  # --help has printed its page
+        return EXIT_DONE
     status: int = command.run(arguments)
     return status
 
@@ -137,7 +220,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _complain(text: str) -> int:
-    print(f"sparkshark: {text}", file=sys.stderr)
+    print(f"sparkshark: {printable(text)}", file=sys.stderr)
     return EXIT_UNUSABLE
 
 

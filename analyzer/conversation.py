@@ -17,7 +17,17 @@ from analyzer.handshake import Part, TurnReader
 from analyzer.misparse import CoapTcpReader, RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment, address_text
 from analyzer.sessionwatch import SessionWatch
-from analyzer.streams import COPY_NS, COPY_WITH_ID_NS, SEQUENCE_SPACE, Hole, Quality, Sender, Stream, offset_near
+from analyzer.streams import (
+    COPY_NS,
+    COPY_WITH_ID_NS,
+    PATIENCE_NS,
+    SEQUENCE_SPACE,
+    Hole,
+    Quality,
+    Sender,
+    Stream,
+    offset_near,
+)
 
 if TYPE_CHECKING:
     from analyzer.decryption import Secrets
@@ -29,6 +39,10 @@ SYNS: Final = 32
 """Requests to connect that are listed; further ones are counted."""
 CLOSINGS: Final = 8
 """FINs and RSTs that are listed."""
+OVERTAKEN: Final = 65_536
+"""Bytes by which the first packets of a capture may have overtaken the SYN: a window without scaling."""
+EARLY_ACKS: Final = 64
+"""Acknowledgements remembered until it is clear how the server's bytes begin; that takes a second at most."""
 HOLES: Final = 1000
 """Holes that are listed per conversation; further ones are counted."""
 FIRST_FRAMES: Final = 16
@@ -173,6 +187,7 @@ class Conversation:
         self._headers: dict[Sender, _Headers] = {sender: _Headers() for sender in Sender}
         self._edges: dict[Sender, _Edge] = {}
         self._last_hole: dict[Sender, Hole] = {}
+        self._early_acks: list[tuple[int, Seen]] = []
 
     # -- what the tracker asks ------------------------------------------------------------------------------
 
@@ -205,11 +220,17 @@ class Conversation:
     def continues(self, segment: Segment, window: int) -> bool:
         """Whether the numbers of a segment fit what was seen so far, or nothing is known to compare them with."""
         sender = self.sender_of(segment)
+        if not self.finished:
+            own = self._streams[sender]
+            if own.base is not None and own.fin_offset is None:
+                ahead = (segment.seq - own.base - own.next) % SEQUENCE_SPACE
+                if ahead <= window:  # nearly always
+                    return True
         if self.distance(segment, window) is not None:
             return True
         return self._edge(sender).base is None and (not segment.flags & ACK or self._edge(sender.peer).base is None)
 
-    def accepts_syn(self, segment: Segment, window: int) -> bool:
+    def accepts_syn(self, segment: Segment) -> bool:
         """Whether this SYN (or SYN-ACK) belongs here: a repeat, or the first one, captured behind a later packet."""
         if self.finished:
             return False
@@ -223,10 +244,13 @@ class Conversation:
             # The same number again, long after the handshake, on a connection that has ended: used again. A
             # connection that was refused is tried again with the same number by some systems.
             return not (self.closed and own.highest and not self._headers[sender].knows(segment))
-        if own.base is None:
-            return peer.base is None or not segment.flags & ACK or abs(peer.offset_of(segment.ack)) <= window
-        first = own.offset_of(segment.seq + 1)
-        return not first if own.base_certain else abs(first) <= window and own.highest <= window
+        if segment.flags & ACK and sender.peer in self._isn:
+            return own.base is None or _may_begin(own, segment.seq + 1)
+        if own.base_certain:
+            return _may_begin(own, segment.seq + 1)
+        young = segment.time_ns - self.start_ns <= PATIENCE_NS
+        answers = not segment.flags & ACK or _may_begin(peer, segment.ack)
+        return young and answers and _may_begin(own, segment.seq + 1)
 
     def is_out_of_place(self, segment: Segment) -> bool:
         """Whether new data of the server of a nonce's size come when the nonce is past.
@@ -277,7 +301,7 @@ class Conversation:
                 self._start_without_syn(sender.peer)
             peer.acknowledge(segment.ack, number, time_ns)
             if sender is Sender.DEVICE and self.reply_acked is None:
-                self._note_milestones(flags, seen)
+                self._note_milestones(segment, seen)
         # Before the segment is taken: a keep-alive probe repeats the last byte, which may be one to give up on.
         stream.poll(number, time_ns)
         peer.poll(number, time_ns)
@@ -316,17 +340,27 @@ class Conversation:
         """The first number of a direction comes from something else than its SYN: how it begins is to be seen."""
         self._turns[sender].begin_midway(likely=not self.midway)
 
-    def _note_milestones(self, flags: int, seen: Seen) -> None:
+    def _note_milestones(self, segment: Segment, seen: Seen) -> None:
         """Note when the device acknowledged what."""
-        if flags & SYN:
+        if segment.flags & SYN:
             return
         if self.connected is None and not self.midway:
             self.connected = seen  # only who has the SYN-ACK can acknowledge anything
-        acked = self._streams[Sender.SERVER].acked + self._turns[Sender.SERVER].before
-        if self.nonce_acked is None and acked >= NONCE_SIZE:
-            self.nonce_acked = seen
-        if acked >= NONCE_SIZE + SESSION_SIZE:
-            self.reply_acked = seen
+        if len(self._early_acks) < EARLY_ACKS:
+            self._early_acks.append((segment.ack, seen))
+        if self._turns[Sender.SERVER].started is not None:
+            self._weigh_acks()
+
+    def _weigh_acks(self) -> None:
+        """Tell what the acknowledgements were of, now that it is known how the server's bytes begin."""
+        stream, before = self._streams[Sender.SERVER], self._turns[Sender.SERVER].before
+        for ack, seen in self._early_acks:
+            acked = before + min(stream.offset_of(ack), stream.acked)
+            if self.nonce_acked is None and acked >= NONCE_SIZE:
+                self.nonce_acked = seen
+            if self.reply_acked is None and acked >= NONCE_SIZE + SESSION_SIZE:
+                self.reply_acked = seen
+        self._early_acks.clear()
 
     def _close(self, sender: Sender, how: str, seen: Seen) -> None:
         known = any(c.sender is sender and c.how == how for c in self.closings)
@@ -386,6 +420,7 @@ class Conversation:
                     turn.frames.pending,
                 )
         self.watch.finish()
+        self._weigh_acks()
         self._edges = {sender: self._edge(sender) for sender in Sender}
         self.finished = True
         del self._streams, self._turns, self._readers, self._headers
@@ -464,6 +499,14 @@ class Conversation:
 
 def _follows(sequence: int, earlier: int) -> bool:
     return (sequence - earlier) % SEQUENCE_SPACE == 1
+
+
+def _may_begin(stream: Stream, first: int) -> bool:
+    """Whether the byte with this sequence number can be the first of the stream, as far as it is known."""
+    if stream.base is None:
+        return True
+    offset = stream.offset_of(first)
+    return not offset if stream.base_certain else -OVERTAKEN <= offset <= 0
 
 
 class _Headers:

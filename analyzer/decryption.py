@@ -30,7 +30,8 @@ from analyzer.streams import Sender
 QUEUED: Final = 512
 """Frames that wait, per conversation, until it is known which key opens them."""
 PROOF: Final = 4
-"""Frames after which a session key that was given is put to the test."""
+"""Frames after which a session key that was given is put to the test; again each time their number has doubled,
+because the first few may have too little padding to prove anything."""
 REORDERED: Final = 256
 """Messages held back so that both directions come out in the order of the capture, although one may have
 waited for a hole."""
@@ -40,12 +41,17 @@ BAD_FRAMES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class BadFrame:
-    """A frame that is no message under this session's key."""
+    """A frame that is no message under this session's key.
+
+    ``position`` counts the whole frames of its direction from 0; ``behind_gap`` says that bytes are missing
+    between it and the last message that opened.
+    """
 
     sender: Sender
-    index: int
+    position: int
     packet: int
     obstacle: Obstacle
+    behind_gap: bool
 
 
 @dataclass(slots=True)
@@ -53,7 +59,7 @@ class Secrets:
     """What the keys at hand told about one conversation. No secret shows when this is printed.
 
     ``identity_tried`` and ``offer`` say what was tried; ``session_key`` is None when nothing opened.
-    ``key_source`` names where it came from.
+    ``key_source`` names where it came from. ``hellos`` are the ends whose hello opened.
     """
 
     identity: Identity | None = None
@@ -66,26 +72,21 @@ class Secrets:
     lost: int = 0  # frames of which a hole left nothing
     patterns: dict[Sender, FailurePattern] = field(default_factory=dict)
     bad_frames: list[BadFrame] = field(default_factory=list)
+    hellos: set[Sender] = field(default_factory=set)
     reader: MessageReader | None = None
-
-    @property
-    def hello_opened(self) -> tuple[bool, bool]:
-        """Whether the first message of the device, and of the server, opened whole."""
-        return tuple(  # type: ignore[return-value]
-            bool(p.opened) and (not p.runs or p.runs[0].first > 0)
-            for p in (self.patterns.get(sender, FailurePattern()) for sender in (Sender.DEVICE, Sender.SERVER))
-        )
 
 
 class _Opening:
     """The work on one conversation while its packets come."""
 
-    __slots__ = ("decided", "decryptors", "primed", "queue", "ready")
+    __slots__ = ("decided", "decryptors", "gap", "primed", "queue", "ready", "test_at")
 
     def __init__(self) -> None:
         self.decided = False
         self.decryptors: dict[Sender, FrameDecryptor] | None = None
         self.primed: dict[Sender, bool] = dict.fromkeys(Sender, False)
+        self.gap: dict[Sender, bool] = dict.fromkeys(Sender, False)  # bytes are missing since the last message
+        self.test_at = PROOF
         self.queue: list[Frame] = []
         self.ready: list[tuple[int, int, Sender, OpenedFrame, int]] = []  # a heap, by packet
 
@@ -114,11 +115,12 @@ class Decryption:
             return
         if work.decided:
             return
-        if len(work.queue) < QUEUED:
-            work.queue.append(frame)
+        work.queue.append(frame)
         session = conversation.part("session")
-        if (session is not None and session.complete) or conversation.midway:
-            self._decide(conversation, work, secrets, final=False)
+        # A full queue is decided as it is: left waiting, it would lose frames in its middle.
+        full = len(work.queue) >= QUEUED
+        if full or (session is not None and session.complete) or conversation.midway:
+            self._decide(conversation, work, secrets, final=full)
 
     def end(self, conversation: Conversation) -> tuple[SessionKey, bytes] | None:
         """Finish a conversation: open what has waited. Return its AES key and the IV that the device's next
@@ -145,10 +147,13 @@ class Decryption:
         if secrets.session_key is None:
             nonce = c.part("nonce")
             candidates = self.keys.session_keys_for(nonce.data if nonce is not None else None)
-            if candidates and len(work.queue) < PROOF and not final:
+            if candidates and len(work.queue) < work.test_at and not final:
                 return
             if candidates:
                 self._try_session_keys(c, work, secrets, candidates)
+                work.test_at *= 2
+                if secrets.session_key is None and not final:
+                    return
         work.decided = True
         queue, work.queue = work.queue, []
         if secrets.session_key is None:
@@ -178,45 +183,48 @@ class Decryption:
             secrets.session_key = secrets.offer.credentials
             secrets.key_source = secrets.offer.opened_by.name
 
-    @staticmethod
     def _try_session_keys(
-        c: Conversation, work: _Opening, secrets: Secrets, candidates: tuple[SessionKey, ...]
+        self, c: Conversation, work: _Opening, secrets: Secrets, candidates: tuple[SessionKey, ...]
     ) -> None:
-        directions = []
-        for sender in Sender:
-            whole: list[bytes] = []
-            for frame in work.queue:
-                if frame.sender is sender:
-                    if frame.ciphertext is None or (whole and frame.follows_gap):
-                        break
-                    whole.append(frame.ciphertext)
-            directions.append(whole)
-        secrets.session_key = fitting_session_key(candidates, directions, in_step=not c.midway)
-        if secrets.session_key is not None:
-            secrets.key_source = "session key given"
+        runs = [_longest_run(work.queue, sender) for sender in Sender]
+        in_step = not c.midway and all(first for first, _ in runs)
+        fitting = fitting_session_key(candidates, [frames for _, frames in runs], in_step=in_step)
+        if fitting is None:
+            return
+        secrets.session_key = fitting
+        given = fitting in self.keys.loose_session_keys
+        secrets.key_source = "the session key given" if given else "the key log"
 
     # -- frames and messages -------------------------------------------------------------------------------------
 
     def _decrypt(self, c: Conversation, work: _Opening, secrets: Secrets, frame: Frame) -> None:
         assert work.decryptors is not None  # noqa: S101 - the callers have looked
         decryptor = work.decryptors[frame.sender]
-        if frame.follows_gap and not work.primed[frame.sender]:
-            decryptor.skip()
+        if frame.follows_gap:
+            work.gap[frame.sender] = True
+            if not work.primed[frame.sender]:
+                decryptor.skip()
         work.primed[frame.sender] = False
         if frame.ciphertext is None:
             # Its first block is the next frame's IV, so a hole behind it costs this frame alone.
             decryptor.skip(frame.head)
             work.primed[frame.sender] = True
+            work.gap[frame.sender] = True
             secrets.lost += 1
             return
         opened = decryptor.update(frame.ciphertext)
-        secrets.patterns[frame.sender].note(opened)
+        pattern = secrets.patterns[frame.sender]
+        pattern.note(opened)
         if opened.plaintext is None:
             if opened.obstacle is Obstacle.GAP_BEFORE:
                 secrets.lost += 1
             elif len(secrets.bad_frames) < BAD_FRAMES:
-                secrets.bad_frames.append(BadFrame(frame.sender, frame.index, frame.packet, opened.obstacle))
+                position, behind_gap = pattern.frames - 1, work.gap[frame.sender]
+                secrets.bad_frames.append(
+                    BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap)
+                )
             return
+        work.gap[frame.sender] = False
         if opened.whole:
             secrets.opened += 1
         else:
@@ -236,4 +244,23 @@ class Decryption:
         message: SparkMessage = secrets.reader.read(
             "device" if sender is Sender.DEVICE else "server", opened.plaintext, packet, time_ns, opened.missing
         )
+        if message.name == "Hello":
+            secrets.hellos.add(sender)
         c.messages.append(message)
+
+
+def _longest_run(queue: list[Frame], sender: Sender) -> tuple[bool, list[bytes]]:
+    """Return the longest run of one direction's frames without a gap, and whether it begins with the first."""
+    best: tuple[bool, list[bytes]] = (True, [])
+    run: list[bytes] = []
+    first = True
+    for frame in queue:
+        if frame.sender is not sender:
+            continue
+        if frame.ciphertext is None or frame.follows_gap:
+            first, run = False, []
+        if frame.ciphertext is not None:
+            run.append(frame.ciphertext)
+            if len(run) > len(best[1]):
+                best = first, run
+    return best

@@ -197,7 +197,8 @@ _SPECS: Final = (
         looks="Readable text or a TLS record where the greeting belongs.",
         led="fast cyan, red",
         fix=(
-            "Have the Wi-Fi's operator let the device through without login{mac}, or use another Wi-Fi.",
+            "In a Wi-Fi with a login page: have its operator let the device through without login{mac}, or use"
+            " another Wi-Fi.",
             "Own server: compare address and port:",
             "  particle keys address",
         ),
@@ -279,7 +280,8 @@ _SPECS: Final = (
         fix=(
             DFU,
             "  particle keys server",
-            "It writes the cloud's own key back. Own server: particle keys server FILE --host ADDRESS.",
+            "It writes the cloud's own key back. Own server, instead:",
+            "  particle keys server FILE --host ADDRESS",
             "Press reset. Still silent: start in safe mode, to leave the program on the device out of it.",
         ),
         causes=("server-key slot blank or unusable (SPK307)", "program on the device blocks", "Wi-Fi loss"),
@@ -922,7 +924,7 @@ _SPECS: Final = (
         means="The port number alone makes no Spark connection. Here the other side speaks first, or the bytes"
         " are those of another protocol.",
         looks="The connecting side speaks first: genuine CoAP over TCP, TLS, HTTP.",
-        fix=("Genuine CoAP over TCP: Wireshark shows it rightly by itself.",),
+        fix=("Nothing here: this is no Spark device's connection. A Spark server on another port: add --port N.",),
         not_it=(("SPK701", "a capture begun midway"),),
         engineer="RFC 8323 messages that parse to their exact ends, a CSM (7.01) first; or a TLS ClientHello.",
         source="DIAGNOSES SPK801",

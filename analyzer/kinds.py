@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from analyzer.catalogue import NONCE_SIZE
+from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE, SMALLEST_FRAME_ON_WIRE
 from analyzer.conversation import Conversation
 from analyzer.frames import chain
-from analyzer.streams import Sender
+from analyzer.streams import HoleReason, Sender
 
 PRINTABLE_SHARE: Final = 0.95
 FEWEST_LETTERS: Final = 8
 """Bytes below which text cannot be told from chance. Of 40 random bytes, 38 printable ones are seen in fewer
 than one nonce in 10^13 (DIAGNOSES 103)."""
+LETTERS_WHEN_CUT: Final = 16
+"""The same when the capture lacks bytes of the greeting: 8 printable ones begin one nonce in 2,000."""
+PLENTY: Final = 4096
+"""Bytes of one direction without a frame in them, from which a connection begun before the capture is called
+another protocol: four of the largest frames."""
 TLS_RECORDS: Final = (b"\x16\x03", b"\x15\x03")
 COAP_MESSAGES: Final = 3
 """RFC 8323 messages in a row that end exactly with the data, both directions together."""
@@ -40,33 +45,70 @@ def kind_of(conversation: Conversation) -> str:
     """Return ``spark``, ``coap-tcp``, ``tls``, ``http``, ``ssh``, ``other`` or ``empty``."""
     device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
     if not device.captured and not server.captured:
-        return "spark" if server.sent >= NONCE_SIZE or device.sent >= 256 else "empty"
+        return _kind_by_sizes(conversation)
     opening = server.opening
     if server.captured and not server.midway:
-        named = _service(opening)
+        whole = not _starts_with_hole(conversation, Sender.SERVER) and server.first_size <= len(opening)
+        named = _service(opening, whole=whole)
         if named is not None:
             return named
-    if _is_coap(device.opening, server.opening):
+    asked = _request(device.opening) if device.first_size != IDENTITY_SIZE and not device.midway else None
+    if asked is not None:
+        return asked
+    if _is_coap(
+        *(side.opening for sender, side in conversation.sides.items() if not _starts_with_hole(conversation, sender))
+    ):
         return "coap-tcp"
     if conversation.dead_frames or device.frames >= 2 or server.frames >= 2:
         return "spark"
     if _client_first(conversation):
-        if device.opening.startswith(TLS_RECORDS):
-            return "tls"
-        if device.opening.startswith(REQUESTS):
-            return "http"
         return "spark" if device.frames or server.frames else "other"
-    return "spark"
+    return "other" if _nothing_of_ours(conversation) else "spark"
 
 
-def _service(opening: bytes) -> str | None:
-    """Name the service that greets with these bytes, None when they may be a nonce."""
+def _kind_by_sizes(conversation: Conversation) -> str:
+    """Tell from sizes alone: the capture has no byte of what was sent (or it was sent in its absence)."""
+    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    if server.sent < NONCE_SIZE and device.sent < IDENTITY_SIZE:
+        return "empty"
+    client_first = _client_first(conversation) and device.first_size != SMALLEST_FRAME_ON_WIRE
+    return "other" if client_first or server.first_size > NONCE_SIZE else "spark"
+
+
+def _nothing_of_ours(conversation: Conversation) -> bool:
+    """Whether a conversation begun before the capture shows plenty of bytes and nothing of this protocol in them."""
+    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    if not (device.midway and server.midway) or any(hole.reason is HoleReason.CUT for hole in conversation.holes):
+        return False
+    ours = device.frames or server.frames or any(part.received for part in (*device.parts, *server.parts))
+    return not ours and max(device.captured, server.captured) > PLENTY
+
+
+def _starts_with_hole(conversation: Conversation, sender: Sender) -> bool:
+    """Whether the first bytes of that direction are not in the capture."""
+    return any(hole.sender is sender and hole.offset == 0 for hole in conversation.holes)
+
+
+def _service(opening: bytes, *, whole: bool) -> str | None:
+    """Name the service that greets with these bytes, None when they may be a nonce.
+
+    ``whole`` says that the first packet is all there; otherwise more text is asked for.
+    """
     for mark, kind in MARKS:
         if opening.startswith(mark):
             return kind
     if opening.startswith(TLS_RECORDS) and _tls_record(opening):
         return "tls"
+    if not whole and len(opening) < LETTERS_WHEN_CUT:
+        return None
     return "other" if is_text(opening) else None
+
+
+def _request(opening: bytes) -> str | None:
+    """Name the protocol that a client begins with these bytes, None when they may be a device's."""
+    if opening.startswith(TLS_RECORDS) and _tls_record(opening):
+        return "tls"
+    return "http" if opening.startswith(REQUESTS) else None
 
 
 def _tls_record(opening: bytes) -> bool:
@@ -79,14 +121,16 @@ def _client_first(conversation: Conversation) -> bool:
     device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
     if device.midway or server.midway or device.first_data is None:
         return False
-    if server.first_data is None:
-        return not server.sent
-    holes = [hole for hole in conversation.holes if hole.sender is Sender.SERVER and hole.offset == 0]
-    return not holes and device.first_data.time_ns < server.first_data.time_ns
+    if not server.sent:
+        return True
+    unseen = next((hole for hole in conversation.holes if hole.sender is Sender.SERVER and hole.offset == 0), None)
+    if unseen is not None and unseen.reason is HoleReason.NOT_CAPTURED:
+        return device.first_data.packet < unseen.packet  # the device spoke before it acknowledged anything
+    return server.first_data is None or device.first_data.time_ns < server.first_data.time_ns
 
 
 def _is_coap(*openings: bytes) -> bool:
-    """Whether genuine CoAP over TCP (RFC 8323) is spoken: whole messages in both directions, a CSM first."""
+    """Whether genuine CoAP over TCP (RFC 8323) is spoken: whole messages in each direction given, a CSM first."""
     messages = 0
     for opening in openings:
         if not opening:

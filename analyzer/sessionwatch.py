@@ -15,8 +15,15 @@ from analyzer.frames import Frame
 from analyzer.streams import Sender
 
 NS: Final = 1_000_000_000
+UPDATE_BEGIN_FRAME: Final = 34
+"""Bytes on the wire of an UpdateBegin with its payload (DIAGNOSES 0.2)."""
 TOLERANCE: Final = 0.1
 """Timers of the firmware are polled between other work; a tenth covers what the captures show."""
+STALL: Final = 12 * NS
+"""After this time without a chunk an update has stopped: the device has asked three times by then. What comes
+later in the same size is something new."""
+BEGIN: Final = 30 * NS
+"""UpdateBegin comes at most this long before the first chunk: the device erases its flash in between."""
 CHUNKS_OF_AN_UPDATE: Final = 3
 """Frames of one chunk size in a row, without which it is not called an update: events and Describe answers can
 have such a size too."""
@@ -36,8 +43,9 @@ class Ping:
 class Update:
     """A probable firmware update: a run of server frames of one chunk size.
 
-    ``chunks`` counts frames of that size, ``asked`` the device's 18-byte frames at the 3 s rhythm of a chunk
-    that is missed, since the last chunk. ``server_since`` counts the server's other frames since then.
+    ``chunks`` counts frames of that size, ``answered`` the device's 18-byte frames between them, ``asked`` those at
+    the 3 s rhythm of a chunk that is missed, since the last chunk. ``server_since`` and ``device_since`` count all
+    other frames since then. ``begun_packet`` is a server frame of UpdateBegin's size shortly before the first chunk.
     """
 
     size: int
@@ -47,6 +55,7 @@ class Update:
     last_packet: int
     last_ns: int
     chunks: int = 1
+    answered: int = 0
     asked: int = 0
     asked_total: int = 0
     first_asked: int | None = None
@@ -65,8 +74,6 @@ class SessionWatch:
         "_announced",
         "_last_device_ns",
         "_last_server_ns",
-        "_run",
-        "_run_size",
         "ping_rtt_ns",
         "pings",
         "pings_answered",
@@ -82,9 +89,7 @@ class SessionWatch:
         self.update: Update | None = None
         self._last_server_ns: int | None = None
         self._last_device_ns: int | None = None
-        self._run = 0
-        self._run_size = 0
-        self._announced: int | None = None  # packet of the server's last 34-byte frame: UpdateBegin has that size
+        self._announced: tuple[int, int] | None = None  # packet and time of the server's last frame of that size
 
     def take(self, frame: Frame) -> None:
         """Take the next frame."""
@@ -107,24 +112,34 @@ class SessionWatch:
             rtt = frame.time_ns - ping.time_ns
             self.ping_rtt_ns = [min([rtt, *self.ping_rtt_ns]), max([rtt, *self.ping_rtt_ns])]
             self.unanswered = None
-        update = self.update
         if frame.size in CHUNK_FRAMES:
-            if update is None or (update.size != frame.size and update.chunks < CHUNKS_OF_AN_UPDATE):
-                self.update = Update(
-                    frame.size, self._announced, frame.packet, frame.time_ns, frame.packet, frame.time_ns
-                )
-            elif update.size == frame.size:
-                update.chunks += 1
-                update.acknowledged += update.small_since
-                update.small_since = 0
-                update.last_packet, update.last_ns = frame.packet, frame.time_ns
-                update.asked = update.server_since = update.device_since = 0
-                update.first_asked = update.last_asked = None
-        elif update is not None:
-            update.server_since += 1
-            update.small_since += frame.size == SMALLEST_FRAME_ON_WIRE
-        if frame.size == 34:
-            self._announced = frame.packet
+            self._take_chunk(frame)
+        elif self.update is not None:
+            self.update.server_since += 1
+            self.update.small_since += frame.size == SMALLEST_FRAME_ON_WIRE
+        if frame.size == UPDATE_BEGIN_FRAME:
+            self._announced = frame.packet, frame.time_ns
+
+    def _take_chunk(self, frame: Frame) -> None:
+        update = self.update
+        if update is None or not _goes_on(update, frame):
+            begun = self._announced
+            known = begun is not None and frame.time_ns - begun[1] <= BEGIN
+            self.update = Update(
+                frame.size,
+                begun[0] if begun is not None and known else None,
+                frame.packet,
+                frame.time_ns,
+                frame.packet,
+                frame.time_ns,
+            )
+        elif update.size == frame.size:
+            update.chunks += 1
+            update.acknowledged += update.small_since
+            update.small_since = 0
+            update.last_packet, update.last_ns = frame.packet, frame.time_ns
+            update.asked = update.server_since = update.device_since = 0
+            update.first_asked = update.last_asked = None
 
     def _take_device(self, frame: Frame) -> None:
         small = frame.size == SMALLEST_FRAME_ON_WIRE
@@ -138,9 +153,17 @@ class SessionWatch:
         if update is None:
             return
         update.device_since += 1
+        update.answered += small
         since = (frame.time_ns - max(update.last_ns, update.last_asked_ns)) / NS
         if small and abs(since - CHUNK_SILENCE) <= CHUNK_SILENCE * TOLERANCE + 0.1:
             update.asked += 1
             update.asked_total += 1
             update.first_asked = update.first_asked or frame.packet
             update.last_asked, update.last_asked_ns = frame.packet, frame.time_ns
+
+
+def _goes_on(update: Update, frame: Frame) -> bool:
+    """Whether a frame of a chunk's size belongs to the same run as those before it."""
+    last = max(update.last_ns, update.last_asked_ns)
+    same = update.size == frame.size and frame.time_ns - last <= STALL
+    return same or (update.size != frame.size and update.chunks >= CHUNKS_OF_AN_UPDATE)

@@ -25,7 +25,7 @@ PATIENCE_NS: Final = 2_000_000_000
 """How long (capture time) a hole that the peer has acknowledged stays open for a late copy. Two capture points
 in one file were seen some tens of milliseconds apart; two seconds is far beyond any of them."""
 SETTLE_NS: Final = 1_000_000_000
-SETTLE_PIECES: Final = 8
+SETTLE_PIECES: Final = 32
 """Without a SYN the first byte is not known. The first pieces are kept this long, or until there are this many,
 so that a swapped pair at the very start of a capture does not lose its first half."""
 PENDING_PIECES: Final = 1024
@@ -113,8 +113,6 @@ class Quality:
     retransmitted_bytes: int = 0
     out_of_order: int = 0
     keepalives: int = 0
-    good_checksums: int = 0
-    bad_checksums: int = 0
     set_aside: int = 0
     cut: int = 0
     mismatches: int = 0

@@ -13,7 +13,8 @@ from typing import Final
 
 from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE
 from analyzer.conversation import Conversation, Endpoint
-from analyzer.network.units import ACK, FIN, RST, SYN, Segment
+from analyzer.network.units import ACK, SYN, Segment
+from analyzer.streams import SEQUENCE_SPACE
 
 WINDOW: Final = 1 << 20
 """Sequence numbers further apart than this belong to another connection. Sixteen times the largest window these
@@ -56,7 +57,7 @@ class Tracker:
         self._past: OrderedDict[Flow, Conversation] = OrderedDict()
         self._closing: deque[tuple[int, Flow, Conversation]] = deque()
         self._checksums: dict[bytes, _Checksums] = {}
-        self._doubted: dict[Flow, list[Segment]] = {}
+        self._doubted: dict[Flow, tuple[Conversation, list[Segment]]] = {}
 
     def wants(self, segment: Segment) -> bool:
         """Whether the segment runs to or from one of the ports."""
@@ -73,8 +74,10 @@ class Tracker:
             self.stragglers += 1
         elif damaged:
             conversation.take_damaged(segment)
-        elif flow in self._doubted or (segment.length == NONCE_SIZE and conversation.is_out_of_place(segment)):
-            self._doubt(flow, segment, conversation)
+        elif flow in self._doubted:
+            self._settle_doubt(flow, segment, conversation)
+        elif segment.length == NONCE_SIZE and conversation.is_out_of_place(segment):
+            self._doubted[flow] = conversation, [segment]
         else:
             self._feed(flow, segment, conversation)
 
@@ -109,7 +112,7 @@ class Tracker:
             return None if damaged or late else self._begin(flow, segment)
         self._live.move_to_end(flow)
         if segment.flags & SYN:
-            match = next((c for c in reversed(known) if c.accepts_syn(segment, WINDOW)), None)
+            match = next((c for c in reversed(known) if c.accepts_syn(segment)), None)
             return match or (None if damaged else self._begin(flow, segment))
         current = known[-1]
         if len(known) > 1:
@@ -141,6 +144,7 @@ class Tracker:
         known = self._live.setdefault(flow, [])
         known.append(conversation)
         if len(known) > 2:
+            self._believe(flow)
             self._end(known.pop(0))
         if len(self._live) > LIVE:
             full, oldest = self._live.popitem(last=False)
@@ -153,28 +157,28 @@ class Tracker:
 
     # -- a port used again whose SYN is missing --------------------------------------------------------------
 
-    def _doubt(self, flow: Flow, segment: Segment, conversation: Conversation) -> None:
+    def _settle_doubt(self, flow: Flow, segment: Segment, conversation: Conversation) -> None:
         """Hold what follows a possible nonce in the place of frames until an answer to it shows what it is."""
-        held = self._doubted.setdefault(flow, [])
-        held.append(segment)
+        doubted, held = self._doubted[flow]
         nonce = held[0]
-        if segment.source == nonce.source and segment.source_port == nonce.source_port:
-            answered = segment.length and (segment.seq != nonce.seq or segment.length != nonce.length)
-            if answered or segment.flags & (SYN | FIN | RST) or len(held) > HELD:
-                self._believe(flow)
-        elif segment.length == IDENTITY_SIZE and segment.ack == (nonce.seq + nonce.length) % (1 << 32):
+        again = segment.seq == nonce.seq and segment.length == nonce.length
+        answers = segment.ack == (nonce.seq + nonce.length) % SEQUENCE_SPACE
+        if segment.source == nonce.target and segment.length == IDENTITY_SIZE and answers:
             del self._doubted[flow]
             begun = self._begin(flow, nonce)
-            for late in held:
+            for late in (*held, segment):
                 self._feed(flow, late, begun)
-        elif segment.length or segment.flags & (SYN | FIN | RST) or len(held) > HELD:
+        elif conversation is doubted and (not segment.length or again) and len(held) < HELD:
+            held.append(segment)
+        else:
             self._believe(flow)
+            self._feed(flow, segment, conversation)
 
     def _believe(self, flow: Flow) -> None:
         """It was no nonce: give what was held to where it seemed to belong."""
-        for segment in self._doubted.pop(flow, ()):
-            conversation = self._find(flow, segment, damaged=False)
-            if conversation is not None:
+        if flow in self._doubted:
+            conversation, held = self._doubted.pop(flow)
+            for segment in held:
                 self._feed(flow, segment, conversation)
 
     # -- inside --------------------------------------------------------------------------------------------
@@ -191,6 +195,7 @@ class Tracker:
             if now_ns - conversation.end_ns <= LINGER_NS:
                 self._closing.append((conversation.end_ns, flow, conversation))
                 continue
+            self._believe(flow)
             self._end(conversation)
             known = self._live.get(flow)
             if known and all(c.finished for c in known):

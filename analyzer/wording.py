@@ -108,6 +108,11 @@ def span(first: int, last: int) -> str:
     return number(first) if first == last else f"{number(first)}–{number(last)}"
 
 
+def endpoint(address: str, port: int) -> str:
+    """Return ``192.168.1.104:5683``, ``[fe80::1]:5683``."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def listing(words: Sequence[str], last: str = "and") -> str:
     """Join words as a sentence does: ``a, b and c``."""
     if len(words) < 2:
@@ -145,7 +150,7 @@ def _shown(char: str) -> str:
 def quote(data: bytes, *, most: int = QUOTED) -> str:
     """Return bytes from the network as quoted, escaped text, cut at ``most`` characters.
 
-    Bytes that are no UTF-8 text are shown as what they are: ``\\xNN`` each.
+    Bytes that are no UTF-8 text are shown by their hex digits.
     """
     try:
         characters = data.decode("utf-8")

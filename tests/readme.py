@@ -53,9 +53,7 @@ def _output(line: str, folder: str) -> str:
 def findings_table() -> str:
     """Return the findings as a Markdown table: what it is, how bad, and whether a key is needed to say so."""
     rows = ["| code | what is the matter | severity | without a key |", "|---|---|---|---|"]
-    rows += [
-        f"| {spec.code} | {spec.title} | {spec.severity} | {_without_key(spec)} |" for spec in FINDINGS.values()
-    ]
+    rows += [f"| {spec.code} | {spec.title} | {spec.severity} | {_without_key(spec)} |" for spec in FINDINGS.values()]
     return "\n".join(rows) + "\n"
 
 

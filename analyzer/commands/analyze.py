@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     finally:
         progress.wipe()
+    common.refuse_unknown_links(trace, arguments.capture[0])
     common.warn(trace.warnings)
     if arguments.conversation is not None:
         keep_only(trace, arguments.conversation)

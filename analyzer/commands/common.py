@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from analyzer.catalogue import SPARK_PORT
-from analyzer.cli import UsageError
+from analyzer.cli import UsageError, shortened
 from analyzer.report.text import Style
-from analyzer.wording import number
+from analyzer.wording import number, plural, printable
 
 if TYPE_CHECKING:
     from analyzer.capture import Capture
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 LARGEST_PORT: Final = 65_535
 PROGRESS_AFTER_S: Final = 1.0
 PROGRESS_STEP_S: Final = 0.2
+LONGEST_NUMBER: Final = 18
+"""Digits that are read: more would be no conversation that anybody can have."""
+DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What can go wrong while a file is written; what can go wrong before that names the file itself."""
 CAPTURES: Final = "pcap, pcapng (also .gz .zst .xz .lz4), a directory (read in time order), or - for standard input"
 
 
@@ -101,8 +107,8 @@ def password(arguments: argparse.Namespace) -> Callable[[str], bytes | None] | N
 
 def port(text: str) -> int:
     """Return a TCP port, or complain in one line."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LARGEST_PORT:
-        raise UsageError(f"--port {text}: ports run from 1 to 65535. Spark devices use {SPARK_PORT}.")
+    if not text.isascii() or not text.isdigit() or len(text) > LONGEST_NUMBER or not 1 <= int(text) <= LARGEST_PORT:
+        raise UsageError(f"--port {shortened(text)}: ports run from 1 to 65535. Spark devices use {SPARK_PORT}.")
     return int(text)
 
 
@@ -115,8 +121,8 @@ def whole_number(option: str) -> Callable[[str], int]:
     """Return an argument type for numbers from 1 on."""
 
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < 1:
-            raise UsageError(f"{option} {text}: a whole number from 1 on is wanted.")
+        if not text.isascii() or not text.isdigit() or len(text) > LONGEST_NUMBER or int(text) < 1:
+            raise UsageError(f"{option} {shortened(text)}: a whole number from 1 on is wanted.")
         return int(text)
 
     return parse
@@ -137,13 +143,43 @@ def style_of(arguments: argparse.Namespace, stream: TextIO) -> Style:
 def warn(lines: Iterable[str]) -> None:
     """Print conditions that leave an answer possible."""
     for line in lines:
-        print(f"sparkshark: warning: {line}", file=sys.stderr)
+        print(f"sparkshark: warning: {printable(line)}", file=sys.stderr)
+
+
+def refuse_unknown_links(trace: Trace, name: str) -> None:
+    """Complain when no packet at all is of a link type that can be read; warn when only some are not.
+
+    ``name`` is the capture as the user typed it.
+    """
+    unknown = trace.unknown_links
+    if not unknown:
+        return
+    from analyzer.network import link_type_name
+
+    types = ", ".join(
+        f"{link} ({kind})" if (kind := link_type_name(link)) != f"link type {link}" else str(link)
+        for link in sorted(unknown)
+    )
+    which = f"link type {types} is" if len(unknown) == 1 else f"link types {types} are"
+    subject = "standard input" if name == "-" else name
+    if sum(unknown.values()) == trace.packets:
+        raise UsageError(
+            f"{subject}: {which} not known; no packet can be read. Capture on an ordinary network interface."
+        )
+    warn([f"{subject}: {which} not known; {plural(sum(unknown.values()), 'packet')} left out."])
 
 
 def refuse_existing(path: str, *, force: bool) -> None:
     """Complain when an output file is there already."""
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path}: exists already. Nothing was written. Try: another name, or --force")
+
+
+def refuse_missing_folder(path: str) -> None:
+    """Complain when there is no folder to put an output file into."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UsageError(f"{path}: the folder {folder} does not exist. Make it first: mkdir -p {shlex.quote(folder)}")
 
 
 @contextmanager
@@ -160,14 +196,17 @@ def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
 def binary_output(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     """Give a new file for bytes. It gets its name when all is written, so half a file is never found there."""
     refuse_existing(path, force=force)
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise UsageError(f"{path}: the folder {folder} does not exist. Make it first: mkdir -p {folder}")
+    refuse_missing_folder(path)
     unfinished = f"{path}.{os.getpid()}.part"
     try:
         with open(unfinished, "xb") as stream:
             yield stream
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.filename != unfinished and error.errno not in DISK_ERRORS:
+            raise
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{path}: cannot be written ({why}). Nothing was written. Try: another folder") from error
     finally:
         if os.path.lexists(unfinished):
             os.unlink(unfinished)

@@ -123,7 +123,8 @@ def explanation(spec: FindingSpec) -> list[str]:
 def _nearest(code: str) -> str | None:
     """Return the code that was probably meant: two digits swapped first, then anything close."""
     swapped = [code[:i] + code[i + 1] + code[i] + code[i + 2 :] for i in range(len(code) - 1)]
-    near = [c for c in swapped if c in FINDINGS] or difflib.get_close_matches(code, FINDINGS, n=1)
+    near = [c for c in swapped if c in FINDINGS] or [c for c in FINDINGS if c.startswith(code)]
+    near = near or difflib.get_close_matches(code, FINDINGS, n=1)
     return near[0] if near else None
 
 
@@ -172,6 +173,7 @@ def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -
         stdin=sys.stdin.buffer if capture == "-" else None,
         begun=collector.begin,
     )
+    common.refuse_unknown_links(trace, capture)
     common.warn(trace.warnings)
     found: list[Sighting] = []
     count = 0

@@ -67,11 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
 
         stdin = sys.stdin.buffer if arguments.capture == "-" else None
         trace = analyze(arguments.capture, ports=common.ports(arguments), stdin=stdin, begun=begun)
+        common.refuse_unknown_links(trace, arguments.capture)
         common.warn(trace.warnings)
         if not found:
             if not total:
                 raise UsageError(f"{arguments.capture}: no connection on this port. Other port: --port N")
-            raise UsageError(f"{number(arguments.number)}: this capture has {total} (1–{total}).")
+            which = f"this capture has {number(total)}" + (f" (1–{number(total)})" if total > 1 else "")
+            raise UsageError(
+                f"connection {number(arguments.number)}: {which}. List them: sparkshark analyze FILE --format json"
+            )
     return EXIT_DONE
 
 

@@ -22,6 +22,7 @@ examples
 """
 FIRMWARES: Final = ("core-2014", "core-0.5", "photon-0.5", "photon-1.4", "photon-3")
 SERVERS: Final = ("legacy", "community")
+LINKS: Final = ("ethernet", "vlan", "qinq", "sll", "sll2", "raw", "null", "ipv6", "raw-ipv6")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed, another capture (default 1)")
     parser.add_argument("--firmware", choices=FIRMWARES, metavar="NAME", help=", ".join(FIRMWARES))
     parser.add_argument("--server", choices=SERVERS, metavar="NAME", help=", ".join(SERVERS))
-    parser.add_argument("--link", default="ethernet", metavar="NAME", help="encapsulation (default ethernet)")
+    parser.add_argument("--link", choices=LINKS, default="ethernet", metavar="NAME", help=", ".join(LINKS))
     parser.add_argument("--attempts", type=common.whole_number("--attempts"), metavar="N", help="number of logins")
 
 
@@ -55,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{name}: no such scenario. {hint}All: sparkshark simulate --list")
     if arguments.output is None:
         raise UsageError(f"simulate: where to? Try: sparkshark simulate {name} -o {name}.pcap")
+    common.refuse_missing_folder(arguments.output)
     simulation = simulate(
         name,
         seed=arguments.seed,

@@ -135,7 +135,9 @@ def _comment(message: SparkMessage) -> bytes:
     said = " ".join(filter(None, (label(message), summary(message))))
     if len(said) > LONGEST_COMMENT:
         said = said[:LONGEST_COMMENT] + "..."
-    return f"{said} · packet {message.packet} of the capture".encode("utf-8", "replace")
+    # Wireshark 4.0 pairs a response with its request only when it comes in the acknowledgement.
+    answered = "" if message.answers_packet is None else f", answers packet {message.answers_packet}"
+    return f"{said} · packet {message.packet} of the capture{answered}".encode("utf-8", "replace")
 
 
 def _option(code: int, value: bytes = b"") -> bytes:

@@ -24,9 +24,15 @@ class Instant:
         return f"{sign}{seconds}.{fraction:09d}"[: None if self.digits == 9 else self.digits - 9]
 
 
+class Digits(str):
+    """A number that is written with the digits it was read with."""
+
+    __slots__ = ()
+
+
 def pieces(value: object, indent: int | None = None, level: int = 0) -> Iterator[str]:
     """Yield the JSON text of ``value`` piece by piece, so that a long report never stands in memory whole."""
-    if isinstance(value, Instant):
+    if isinstance(value, Instant | Digits):
         yield str(value)
     elif isinstance(value, Mapping):
         yield from _container(((json.dumps(str(k)) + ": ", v) for k, v in value.items()), "{}", indent, level)

@@ -13,12 +13,16 @@ from analyzer.conversation import Conversation, FrameSeen
 from analyzer.handshake import Part
 from analyzer.report.verdict import Mark
 from analyzer.streams import Sender
-from analyzer.wording import duration, number, plural, size, span
+from analyzer.wording import duration, number, plural, size, span, wrap
 
 NS: Final = 1_000_000_000
 SILENCE: Final = NS
 """A pause at least this long, where something was due, is drawn."""
+LATE_HELLO: Final = 5 * NS
+"""A message that comes this long after the reply is no hello any more."""
 INNER: Final = 22
+MEANING: Final = 46
+"""Columns before the meaning of a row."""
 HEADING: Final = "  packet    waited  DEVICE            SERVER"
 MEANINGS: Final = {
     "nonce": "greeting: a random number",
@@ -51,11 +55,12 @@ def ladder(c: Conversation) -> list[Row]:
     drawn: list[Row] = []
     before: int | None = None
     for row in rows:
-        if before is not None and row.time_ns is not None:
-            row.waited_ns = max(0, row.time_ns - before)
-            due = _due(c, drawn) if row.waited_ns >= SILENCE and c.reached != "established" else ""
+        if before is not None and row.time_ns is not None and not (drawn and row.packets == drawn[-1].packets):
+            waited = max(0, row.time_ns - before)
+            row.waited_ns = waited or None
+            due = _due(c, drawn) if waited >= SILENCE and c.reached != "established" else ""
             if due:
-                drawn.append(Row("", None, f"silence {duration(row.waited_ns)}", due, silence=True))
+                drawn.append(Row("", None, f"silence {duration(waited)}", due, silence=True))
         drawn.append(row)
         before = row.end_ns or row.time_ns or before
     return drawn
@@ -65,16 +70,16 @@ def _due(c: Conversation, drawn: list[Row]) -> str:
     """What should have come in the place of a silence."""
     if any(row.silence for row in drawn):
         return ""
-    parts = {kind: c.part(kind) for kind in ("nonce", "identity", "session")}
-    done = {kind for kind, part in parts.items() if part is not None and part.complete}
+    if c.kind not in ("spark", "empty"):
+        return ""
     labels = {row.meaning.split(":")[0].split(",")[0] for row in drawn}
-    if "session" in done and "reply" in labels:
-        return "no hello: the login stops here" if not c.hello else "no hello back"
-    if "identity" in done and "who I am" in labels:
+    if "reply" in labels:
+        return "no hello back" if "hello" in labels else "no hello: the login stops here"
+    if "who I am" in labels:
         return "no reply"
-    if "nonce" in done and "greeting" in labels:
+    if "greeting" in labels:
         return "no answer to the greeting"
-    return "no greeting" if not done and c.connected is not None else ""
+    return "no greeting" if c.connected is not None else ""
 
 
 def _connecting(c: Conversation) -> list[Row]:
@@ -114,10 +119,18 @@ def _login(c: Conversation) -> list[Row]:
         part = c.part(kind)
         if part is None:
             continue
-        rows.append(Row(_packets(part), part.time_ns, size(part.sent), _meaning(part), part.sender))
+        early = kind == "session" and not part.complete and _before_answer(c, part)
+        meaning = "more than a greeting has" if early else _meaning(part)
+        rows.append(Row(_packets(part), part.time_ns, size(part.sent), meaning, part.sender))
     for frame in c.dead_frames[:DRAWN_DEAD]:
         rows.append(Row(number(frame.packet), frame.time_ns, size(frame.size), _dead(frame), frame.sender))
     return rows
+
+
+def _before_answer(c: Conversation, reply: Part) -> bool:
+    """Whether these bytes came before the device had said who it is."""
+    identity = c.part("identity")
+    return identity is None or reply.time_ns < identity.time_ns
 
 
 def _packets(part: Part) -> str:
@@ -139,23 +152,26 @@ def _meaning(part: Part) -> str:
 
 def _dead(frame: FrameSeen) -> str:
     what = (frame.dead or "").split(" under ")[0]
-    return f"{what}, locked with an all-zero key" if "zero" in (frame.dead or "") else f"{what}, under an old key"
+    return f"{what}, locked with an all-zero key" if "zero" in (frame.dead or "") else f"{what}, locked with an old key"
 
 
 def _foreign(c: Conversation) -> list[Row]:
     """Another protocol: the first bytes of each end."""
-    names = {"http": "a web page", "tls": "TLS (https)", "ssh": "an SSH greeting", "coap-tcp": "CoAP over TCP"}
+    names = {"http": "a web page", "tls": "TLS (https)", "ssh": "an SSH banner", "coap-tcp": "CoAP over TCP"}
+    device, server = (c.sides[sender].first_data for sender in (Sender.DEVICE, Sender.SERVER))
+    asked = device is not None and (server is None or device.time_ns < server.time_ns)
     rows = []
     for sender in (Sender.SERVER, Sender.DEVICE):
         side = c.sides[sender]
         if side.first_data is None:
             continue
-        if sender is Sender.SERVER:
-            meaning = names.get(c.kind, "text") + (", not a greeting" if c.kind != "coap-tcp" else "")
+        name = names.get(c.kind, "text" if sender is Sender.SERVER else "")
+        if c.kind == "coap-tcp" or asked:
+            meaning = "a request" if c.kind == "http" and sender is Sender.DEVICE else name
+        elif sender is Sender.SERVER:
+            meaning = f"{name}, not a greeting"
         else:
-            meaning = (
-                "who I am (sent all the same)" if c.part("identity") and c.kind != "coap-tcp" else names.get(c.kind, "")
-            )
+            meaning = "who I am (sent all the same)" if c.part("identity") else ""
         rows.append(
             Row(number(side.first_data.packet), side.first_data.time_ns, size(side.first_size), meaning, sender)
         )
@@ -169,9 +185,12 @@ def _messages(c: Conversation) -> list[Row]:
         return []
     rows = []
     total = {sender: c.live_frames(sender) for sender in Sender}
-    hello = c.hello
+    hello = c.hello if c.reached in ("hello", "established") else None
     if hello is not None:
-        rows.append(Row(number(hello.packet), hello.time_ns, size(hello.size), "hello", Sender.DEVICE))
+        reply = c.part("session")
+        late = reply is not None and c.reached == "hello" and hello.time_ns - reply.time_ns >= LATE_HELLO
+        meaning = "a message, too late for a hello" if late else "hello"
+        rows.append(Row(number(hello.packet), hello.time_ns, size(hello.size), meaning, Sender.DEVICE))
         total[Sender.DEVICE] -= 1
         answer = c.server_hello
         if answer is not None and answer.index == 0 and c.part("session"):
@@ -181,15 +200,24 @@ def _messages(c: Conversation) -> list[Row]:
             total[Sender.SERVER] -= 1
     many = sum(total.values())
     rest = [f for f in (*frames, *c.last_frames) if not f.dead and f not in (hello, c.server_hello)]
+    if c.part("session") and c.reached == "session":
+        odd = frames[0]
+        return [Row(number(odd.packet), odd.time_ns, size(odd.size), "a message, but no hello", odd.sender)]
     if not many or not rest:
         return rows
     ordered = sorted(rest, key=lambda f: f.time_ns)
     first, last = ordered[0], ordered[-1]
-    told = f"{number(total[Sender.DEVICE])} sent, {number(total[Sender.SERVER])} received"
+    unseen = next((end for end in Sender if not c.sides[end].quality.packets), None)
+    if unseen is None:
+        told = f"{number(total[Sender.DEVICE])} sent, {number(total[Sender.SERVER])} received"
+    else:
+        told = f"{number(many)} from the {unseen.peer}"
     if last.time_ns > first.time_ns:
         told += f", in {duration(last.time_ns - first.time_ns)}"
     packets = span(min(first.packet, last.packet), max(first.packet, last.packet))
-    return [*rows, Row(packets, first.time_ns, plural(many, "message"), told, end_ns=last.time_ns)]
+    # On a bad line the first message can overtake the hello; the login is told first all the same.
+    begun = max(first.time_ns, *(row.time_ns or 0 for row in rows)) if rows else first.time_ns
+    return [*rows, Row(packets, begun, plural(many, "message"), told, end_ns=max(begun, last.time_ns))]
 
 
 def _closing(c: Conversation, rows: list[Row]) -> list[Row]:
@@ -203,7 +231,8 @@ def _closing(c: Conversation, rows: list[Row]) -> list[Row]:
     if c.connected is None:
         meaning = f"{end.sender} refused"
     elif c.kind not in ("spark", "empty"):
-        meaning = f"{'web ' if c.kind == 'http' else ''}{end.sender} {'cut the line' if cut else 'hung up'}"
+        who = "web server" if c.kind == "http" and end.sender is Sender.SERVER else str(end.sender)
+        meaning = f"{who} {'cut the connection off' if cut else 'hung up'}"
     elif c.reached == "established":
         meaning = f"{end.sender} {'cut the connection off' if cut else 'hung up'}"
     else:
@@ -213,7 +242,7 @@ def _closing(c: Conversation, rows: list[Row]) -> list[Row]:
         meaning = (
             f"{end.sender} gave up after {duration(waited)}"
             if gave_up
-            else f"{end.sender} {'cut it off' if cut else 'hung up'}"
+            else f"{end.sender} {'cut the connection off' if cut else 'hung up'}"
         )
     return [Row(number(end.packet), end.time_ns, "reset" if cut else "close", meaning, end.sender, closes=True)]
 
@@ -233,7 +262,9 @@ def draw(rows: list[Row], width: int = 80) -> list[str]:
     for row in rows:
         waited = duration(row.waited_ns) if row.waited_ns is not None else ""
         head = f"{row.packets:>8}{waited:>10}  "
-        lines.append((head + _rails(row) + ("  " + row.meaning if row.meaning else ""))[: max(width, 80)].rstrip())
+        meaning = wrap(row.meaning, width - MEANING) or [""]
+        lines.append(f"{head}{_rails(row)}  {meaning[0]}".rstrip())
+        lines += [f"{'':20}│{'':{INNER}}│  {more}" for more in meaning[1:]]
     return lines
 
 

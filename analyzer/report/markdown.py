@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from analyzer.findings import CONFIDENCE_WORDS
@@ -9,10 +10,12 @@ from analyzer.report.ladder import ladder
 from analyzer.report.redact import Redactor
 from analyzer.report.verdict import Story, verdict_of
 from analyzer.trace import Trace
-from analyzer.wording import duration, listing, plural
+from analyzer.wording import duration, endpoint, listing, plural, printable
 
-ROWS: Final = 14
+ROWS: Final = 12
 STORIES: Final = 3
+ACTIVE: Final = re.compile(r"\S*(?:@|://|www\.)\S*")
+"""What a forum would turn into a link, or into a message to somebody."""
 
 
 def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
@@ -20,7 +23,7 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
     verdict = verdict_of(trace)
     lead = verdict.lead
     code = f" ({lead.code}, {CONFIDENCE_WORDS[lead.confidence].lower()})" if lead else ""
-    lines = [f"**{verdict.state.capitalize()}: {_escape(verdict.sentence)}**{code}", ""]
+    lines = [f"**{_state(verdict.state)}: {_escape(verdict.sentence)}**{code}", ""]
     for story in verdict.stories[:STORIES]:
         lines.append(f"- {_story(story, trace)}")
     if len(verdict.stories) > STORIES:
@@ -33,16 +36,32 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
         lines.append(f"- Ruled out: {_escape('; '.join(names))}")
     if first is not None:
         lines += ["", *_table(first)]
-    steps = lead.fix if lead is not None else ()
-    todo = [step.strip() for step in steps if step.startswith("  ")]
-    if todo:
-        lines += ["", f"**Next:** `{todo[0]}`"]
-    for item in (first.unchecked if first is not None else verdict.unchecked)[:1]:
+    else:
+        lines += [f"- {_escape(item.text)}" for item in verdict.evidence[:ROWS]]
+    lines += _next(verdict.steps)
+    told = " ".join((verdict.sentence, verdict.sure))
+    unchecked = first.unchecked if first is not None else verdict.unchecked
+    for item in [item for item in unchecked if item.because not in told][:1]:
         lines += ["", f"Not checked: {_escape(item.because)}"]
-    if redactor is not None and redactor.told:
-        lines += ["", f"Shortened: {listing(redactor.told)}."]
     text = "\n".join(lines) + "\n"
-    return redactor.text(text) if redactor is not None else text
+    if redactor is None:
+        return text
+    text = redactor.shorten(text)
+    return text + (f"\nShortened: {listing(redactor.told)}.\n" if redactor.told else "")
+
+
+def _state(state: str) -> str:
+    """Return the state as a sentence begins."""
+    return state.capitalize().replace("spark", "Spark")
+
+
+def _next(steps: tuple[str, ...]) -> list[str]:
+    """The first thing to do, with its command."""
+    if not steps:
+        return []
+    line = f"**Next:** {_escape(steps[0].strip())}"
+    commands = [step.strip() for step in steps if step.startswith("  ")]
+    return ["", f"{line} `{commands[0]}`" if commands else line]
 
 
 def _story(story: Story, trace: Trace) -> str:
@@ -50,7 +69,7 @@ def _story(story: Story, trace: Trace) -> str:
     packets = sum(s.quality.packets for x in story.conversations for s in x.sides.values())
     span = story.conversations[-1].end_ns - c.start_ns
     return (
-        f"{story.address} to {c.server.ip}:{c.server.port}, {plural(len(story.conversations), 'attempt')} in"
+        f"{story.address} to {endpoint(c.server.ip, c.server.port)}, {plural(len(story.conversations), 'attempt')} in"
         f" {duration(span)}, {packets:,} of {plural(trace.packets, 'packet')}: {story.state.lower()}"
     )
 
@@ -70,7 +89,15 @@ def _table(story: Story) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """Keep foreign text from acting as Markdown or HTML."""
-    for char in "\\`*_[]|":
-        text = text.replace(char, "\\" + char)
-    return text.replace("<", "&lt;").replace(">", "&gt;")
+    """Keep foreign text from acting as Markdown or HTML, or from calling people and becoming a link."""
+    return " ".join(_inert(word) for word in printable(text).split(" "))
+
+
+def _inert(word: str) -> str:
+    if ACTIVE.fullmatch(word):
+        bare = word.replace("`", "'").replace("|", "/")
+        return f"`{bare}`"
+    word = word.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for char in "\\`*_[]|#~":
+        word = word.replace(char, "\\" + char)
+    return word

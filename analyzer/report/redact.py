@@ -1,22 +1,40 @@
 """Reports that can be posted: what points at a person's network is shortened, what proves the verdict stays.
 
-Works on finished text, by the addresses, hardware addresses and device IDs that the capture really holds, so
-that no report can forget one of its own places.
+Works on finished reports, by the addresses, hardware addresses and device IDs that the capture really holds and
+by whatever else has their form, so that no report can forget one of its own places.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
-from typing import Final
+from collections import Counter
+from typing import Any, Final
 
 from analyzer.catalogue import FALLBACK_ADDRESS
 from analyzer.network.units import address_text
+from analyzer.report.exact import Digits, dumps
 from analyzer.trace import Trace
+from analyzer.wording import listing, plural, printable, wrap
 
 PUBLIC: Final = "198.51.x.x"
 KEPT: Final = frozenset((FALLBACK_ADDRESS,))
 """A constant of the firmware, the same for everybody."""
+
+
+SHAPES: Final = (
+    r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}",  # an IPv4 address
+    r"(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}",  # a hardware address
+    r"[0-9a-fA-F]{24}",  # a device ID
+)
+"""What is shortened wherever it stands, known or not."""
+MESSAGE: Final = "plaintext"
+SIGNATURE: Final = "signature"
+"""Names that only a message and only a session offer have."""
+CONTENTS: Final = ("payload", "plaintext", "token", "query", "path", "values")
+SESSION_KEY: Final = ("key",)
+"""What a decrypted message says, and the key it was opened with: only its extent is told."""
 
 
 def device_letter(index: int) -> str:
@@ -34,50 +52,119 @@ class Redactor:
 
     def __init__(self, trace: Trace) -> None:
         self._replace: dict[str, str] = {}
+        self._named: Counter[str] = Counter()
         self.told: list[str] = []
-        servers = {c.server.address for c in trace.conversations}
-        addresses = [c.device.address for c in trace.conversations]
-        addresses += [c.server.address for c in trace.conversations]
+        for c in trace.conversations:
+            self._address(address_text(c.device.address), "Device")
+        for c in trace.conversations:
+            self._address(address_text(c.server.address), "Server")
         around = trace.background
-        addresses += list(around.announcements) + [e.reporter for e in around.complaints]
-        texts = [address_text(a) for a in addresses]
-        texts += [x.asker for x in around.lookups.values()]
-        devices = 0
-        for text in texts:
-            if text in self._replace or text in KEPT:
-                continue
-            address = ipaddress.ip_address(text)
-            if not address.is_global:
-                name = "Server" if address.packed in servers else "Device"
-                self._replace[text] = f"{name} {device_letter(devices)}"
-                devices += 1
-            else:
-                self._replace[text] = PUBLIC
-            self._tell("addresses")
+        for address in around.announcements:
+            self._address(address_text(address), "Device")
+        for lookup in around.lookups.values():
+            self._address(lookup.asker, "Device")
+        for error in around.complaints:
+            self._address(address_text(error.reporter), "Router")
         ids = [c.device.id for c in trace.conversations] + [a.device_id for a in around.announcements.values()]
-        for device_id in ids:
-            if device_id:
-                self._replace[device_id] = f"{device_id[:4]}…{device_id[-4:]}"
-                self._tell("device IDs")
+        for device_id in filter(None, ids):
+            self._device_id(device_id)
         for c in trace.conversations:
             if c.device.mac:
-                mac = c.device.mac.hex(":")
-                self._replace[mac] = f"{mac[:8]}:…"
-                self._tell("hardware addresses")
+                self._hardware(c.device.mac.hex(":"))
         for file in trace.captures:
             base = re.split(r"[\\/]", file.path)[-1]
             if base != file.path:
-                self._replace[file.path] = base
+                self._replace[file.path] = self._replace[printable(file.path)] = printable(base)
                 self._tell("file names")
-        keys = sorted(self._replace, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, keys)) + r"(?![\w])") if keys else None
+        known = [re.escape(key) for key in sorted(self._replace, key=len, reverse=True)]
+        # A part of a longer number or address is none: not inside digits, letters, or dots with digits.
+        self._pattern = re.compile(
+            rf"(?<![0-9A-Za-z])(?<![0-9]\.)({'|'.join((*known, *SHAPES))})(?![0-9A-Za-z]|\.[0-9])( {{2,}})?"
+        )
+
+    def text(self, report: str) -> str:
+        """Return a whole report, text or JSON, with everything shortened; text ends with what it was."""
+        if report.startswith("{"):
+            return self._json(report)
+        shown = self.shorten(report)
+        if not self.told:
+            return shown
+        return shown + "\n".join(wrap(f"Shortened: {listing(self.told)}.", 80)) + "\n"
+
+    def shorten(self, text: str) -> str:
+        """Return one piece of text with everything shortened; columns stay where they are."""
+        return self._pattern.sub(self._shortened, text)
+
+    # -- what becomes of each -----------------------------------------------------------------------------------
+
+    def _shortened(self, found: re.Match[str]) -> str:
+        old, gap = found[1], found[2] or ""
+        new = self._replace.get(old) or self._unknown(old)
+        return new + " " * max(min(2, len(gap)), len(old) + len(gap) - len(new)) if gap else new
+
+    def _unknown(self, text: str) -> str:
+        """Shorten what merely has the form of an address or an ID."""
+        if text in KEPT:
+            return text
+        if "." in text:
+            return self._address(text, "Host")
+        return self._hardware(text) if ":" in text else self._device_id(text)
+
+    def _address(self, text: str, name: str) -> str:
+        if text in KEPT or text in self._replace:
+            return self._replace.get(text, text)
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return text
+        if address.is_global:
+            self._replace[text] = PUBLIC
+        else:
+            self._replace[text] = f"{name} {device_letter(self._named[name])}"
+            self._named[name] += 1
+        self._tell("addresses")
+        return self._replace[text]
+
+    def _device_id(self, text: str) -> str:
+        self._tell("device IDs")
+        return self._replace.setdefault(text, f"{text[:4]}…{text[-4:]}")
+
+    def _hardware(self, text: str) -> str:
+        self._tell("hardware addresses")
+        return self._replace.setdefault(text, f"{text[:8]}:…")
 
     def _tell(self, what: str) -> None:
         if what not in self.told:
             self.told.append(what)
 
-    def text(self, text: str) -> str:
-        """Return the text with everything shortened."""
-        if self._pattern is None:
-            return text
-        return self._pattern.sub(lambda found: self._replace[found[0]], text)
+    # -- JSON: value by value, because its strings are escaped ----------------------------------------------------
+
+    def _json(self, report: str) -> str:
+        """Return the document, or the lines, with every string shortened and message contents left out."""
+        if '"kind"' in report.partition("\n")[0]:
+            return "".join(dumps(self._value(_parsed(line))) + "\n" for line in report.splitlines())
+        return dumps(self._value(_parsed(report)), indent=1) + "\n"
+
+    def _value(self, value: Any) -> object:
+        if isinstance(value, dict):
+            secret = CONTENTS if MESSAGE in value else SESSION_KEY if SIGNATURE in value else ()
+            return {name: _extent(inner) if name in secret else self._value(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._value(inner) for inner in value]
+        return self.shorten(value) if type(value) is str else value
+
+
+def _parsed(text: str) -> object:
+    return json.loads(text, parse_float=Digits)
+
+
+def _extent(value: object) -> object:
+    """Say how much there was of what is left out."""
+    if isinstance(value, dict):
+        return {name: _extent(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_extent(inner) for inner in value]
+    if type(value) is not str:
+        return value
+    is_hex = len(value) % 2 == 0 and re.fullmatch(r"[0-9a-f]*", value) is not None
+    return plural(len(value) // 2, "byte") if is_hex else plural(len(value), "character")

@@ -6,17 +6,16 @@ Built as plain lines; colour repeats a word and is added last, so that it can ne
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import dataclass
 from typing import Final
 
 from analyzer.conversation import Conversation
-from analyzer.findings import Finding
+from analyzer.findings import Evidence, Finding, NotChecked
 from analyzer.report.ladder import draw, ladder
-from analyzer.report.verdict import STEP_NAMES, Mark, Story, Verdict, verdict_of
+from analyzer.report.verdict import STEP_NAMES, UNSAID, Mark, Story, Verdict, verdict_of
 from analyzer.streams import Sender
 from analyzer.trace import Trace
-from analyzer.wording import clock, duration, listing, moment, number, plural, span
+from analyzer.wording import clock, duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
 
 WIDTH: Final = 80
 LABEL: Final = 13
@@ -24,23 +23,22 @@ RULED_OUT_NAMES: Final = 23
 MANY_ATTEMPTS: Final = 4
 """Attempts that are told one by one; more become a table of endings."""
 LISTED_DEVICES: Final = 20
+NAMED_DEVICES: Final = 3
+ASIDE_FOR_ALL: Final = "· Own server"
+"""An aside that belongs to all the steps above it, not to the last one."""
+REASONS: Final = 8
+REASONS_EACH: Final = 4
+UNCHECKED: Final = 4
 DRAWN_STORIES: Final = 3
 ALIKE: Final = 1.2
 """Pauses that differ by less than this factor are told as one."""
+SHARED: Final = "The same in "
 COUNTED_FROM: Final = 10
 """From this count on the footer says how often a finding was made."""
 
 RESET: Final = "\x1b[0m"
 COLOURS: Final = {Mark.FAILS: "\x1b[31m", Mark.WARNS: "\x1b[33m", Mark.WORKS: "\x1b[32m", Mark.UNKNOWN: "\x1b[90m"}
 BOLD, CYAN, MAGENTA = "\x1b[1m", "\x1b[36m", "\x1b[35m"
-
-ASCII: Final = str.maketrans(
-    {
-        "✕": "x", "✓": "ok", "│": "|", "┊": ":", "─": "-", "▶": ">", "◀": "<", "●": "o", "–": "-", "−": "-",
-        "·": "-", "…": "...", "µ": "u", "×": "x", "▇": "#", "→": "->", "←": "<-", "≥": ">=", "’": "'", "“": '"',
-        "”": '"',
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def text_report(trace: Trace, name: str, style: Style = Style()) -> str:
     """Return the report on a capture called ``name``."""
     verdict = verdict_of(trace)
     lines = [_headline(verdict, name, style)]
-    lines += textwrap.wrap(verdict.sentence, style.width)
+    lines += wrap(verdict.sentence, style.width)
     if len(verdict.stories) > 1:
         lines += _table(verdict.stories)
     if style.quiet:
@@ -69,15 +67,26 @@ def text_report(trace: Trace, name: str, style: Style = Style()) -> str:
 
 def finish(lines: list[str], style: Style) -> str:
     """Join lines, add colour where wanted, and reduce to ASCII where the output can take no more."""
+    # Foreign text is escaped where it is quoted; escaping it once more here is the net below that.
+    lines = [printable(line.rstrip()) for line in lines]
+    if not style.unicode:
+        lines = [part for line in lines for part in _in_ascii(line, style.width)]
     if style.colour:
         lines = [_coloured(line) for line in lines]
-    text = "\n".join(line.rstrip() for line in lines) + "\n"
-    return text if style.unicode else text.translate(ASCII).encode("ascii", "backslashreplace").decode("ascii")
+    return "\n".join(lines) + "\n"
+
+
+def _in_ascii(line: str, width: int) -> list[str]:
+    """Return the line with stand-ins for our marks; some are longer, so that it may need a second line."""
+    text = plain(line)
+    if len(text) <= width:
+        return [text]
+    return wrap(text, width, then=" " * (LABEL if line.startswith((" " * LABEL, "Why", "In Wire")) else 2))
 
 
 def block(label: str, text: str, width: int = WIDTH) -> list[str]:
     """Return a paragraph with its label in the first 13 columns."""
-    lines = textwrap.wrap(text, width - LABEL, break_on_hyphens=False) or [""]
+    lines = wrap(text, width - LABEL) or [""]
     return [f"{label if index == 0 else '':<{LABEL}}{line}" for index, line in enumerate(lines)]
 
 
@@ -85,9 +94,12 @@ def block(label: str, text: str, width: int = WIDTH) -> list[str]:
 
 
 def _headline(verdict: Verdict, name: str, style: Style) -> str:
-    left = f"{verdict.mark} {verdict.state}"
+    left, shown = f"{verdict.mark} {verdict.state}", printable(name)
+    cut = "…"
+    if not style.unicode:
+        left, shown, cut = plain(left), plain(shown), plain(cut)
     room = style.width - len(left) - 2
-    shown = name if len(name) <= room else "…" + name[1 - room :]
+    shown = shown if len(shown) <= room else cut + shown[len(cut) - room :]
     return left + shown.rjust(style.width - len(left))
 
 
@@ -102,20 +114,42 @@ def _body(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
 
 def _sure_and_do(verdict: Verdict, style: Style) -> list[str]:
     lines = block("How sure", verdict.sure, style.width) if verdict.sure else []
-    steps = _steps(verdict)
-    if steps:
-        several = (f"· {verdict.stories[0].address}:",) if len(verdict.stories) > 1 else ()
-        lines += numbered("Do this", (*several, *steps), style.width)
+    return [*lines, *_do_this(verdict, style)]
+
+
+def _do_this(verdict: Verdict, style: Style) -> list[str]:
+    """The steps; with several devices, those for each cause, and which devices need none."""
+    width = style.width
+    if len(verdict.stories) < 2 or not any(s.steps for s in verdict.stories):
+        return numbered("Do this", verdict.steps, width) if verdict.steps else []
+    lines: list[str] = []
+    for story in _one_of_each_cause(verdict):
+        if story.steps:
+            lines += block("" if lines else "Do this", f"For {_sharing(story, verdict)}:", width)
+            lines += numbered("", story.steps, width)
+    idle = [story.address for story in verdict.stories if story.mark is Mark.WORKS and not story.steps]
+    if 0 < len(idle) <= NAMED_DEVICES:
+        lines += block("", f"For {listing(idle)}: nothing.", width)
     return lines
 
 
-def _steps(verdict: Verdict) -> tuple[str, ...]:
-    story = verdict.stories[0] if verdict.stories else None
-    if story is None:
-        return next((f.fix for f in verdict.findings if f.fix), ())
-    if story.mark in (Mark.FAILS, Mark.WARNS):
-        return next((f.fix for f in story.said if f.fix), ())
-    return story.lead.fix if story.lead is not None else ()
+def _sharing(story: Story, verdict: Verdict) -> str:
+    """Name the devices that the cause of ``story`` is told of."""
+    names = [s.address for s in verdict.stories if _cause(s) == _cause(story)]
+    return listing(names) if len(names) <= NAMED_DEVICES else f"{names[0]} and {number(len(names) - 1)} others"
+
+
+def _cause(story: Story) -> tuple[str, str]:
+    return story.state, story.lead.code if story.lead else ""
+
+
+def _one_of_each_cause(verdict: Verdict) -> list[Story]:
+    """The devices to draw and to tell of: one for each cause, worst first; those that work only if all do."""
+    failing = [s for s in verdict.stories if s.mark in (Mark.FAILS, Mark.WARNS)]
+    chosen: dict[tuple[str, str], Story] = {}
+    for story in failing or verdict.stories:
+        chosen.setdefault(_cause(story), story)
+    return list(chosen.values())[:DRAWN_STORIES]
 
 
 def numbered(label: str, steps: tuple[str, ...], width: int = WIDTH) -> list[str]:
@@ -130,11 +164,11 @@ def numbered(label: str, steps: tuple[str, ...], width: int = WIDTH) -> list[str
             continue
         text, mark = step, ""
         if step.startswith("· "):
-            text, mark = step[2:], "   " if count > 1 and "explain" not in step else ""
+            text, mark = step[2:], "   " if count > 1 and not step.startswith(ASIDE_FOR_ALL) else ""
         elif count > 1:
             index += 1
             mark = f"{index}. "
-        wrapped = textwrap.wrap(text, width - LABEL - len(mark), break_on_hyphens=False) or [""]
+        wrapped = wrap(text, width - LABEL - len(mark)) or [""]
         lines += [
             f"{head if n == 0 else '':<{LABEL}}{mark if n == 0 else ' ' * len(mark)}{line}"
             for n, line in enumerate(wrapped)
@@ -143,7 +177,7 @@ def numbered(label: str, steps: tuple[str, ...], width: int = WIDTH) -> list[str
 
 
 def _first_step(verdict: Verdict, style: Style) -> list[str]:
-    steps = _steps(verdict)
+    steps = verdict.steps
     chosen: list[str] = []
     for step in steps:
         if chosen and not step.startswith("  "):
@@ -169,18 +203,7 @@ def _table(stories: list[Story]) -> list[str]:
 
 def _drawings(verdict: Verdict, style: Style) -> list[list[str]]:
     """One drawing per cause, worst first; devices that work are drawn only when nothing fails."""
-    failing = [s for s in verdict.stories if s.mark in (Mark.FAILS, Mark.WARNS)]
-    seen: set[str] = set()
-    drawings: list[list[str]] = []
-    for story in failing or verdict.stories:
-        cause = story.lead.code if story.lead else ""
-        if cause in seen or len(drawings) == DRAWN_STORIES:
-            continue
-        seen.add(cause)
-        drawing = _drawing(story, style)
-        if drawing:
-            drawings.append(drawing)
-    return drawings
+    return [drawing for story in _one_of_each_cause(verdict) if (drawing := _drawing(story, style))]
 
 
 def _drawing(story: Story, style: Style) -> list[str]:
@@ -188,10 +211,10 @@ def _drawing(story: Story, style: Style) -> list[str]:
     if c is None:
         return []
     rows = ladder(c)
-    if not rows or (c.midway and c.reached == "established"):
+    if not rows or (c.midway and c.part("nonce") is None):
         return []
     many = len(story.conversations)
-    where = f"{story.address} to {c.server.ip}:{c.server.port}"
+    where = f"{story.address} to {endpoint(c.server.ip, c.server.port)}"
     place = story.conversations.index(c) + 1
     lines = []
     if many > MANY_ATTEMPTS:
@@ -210,7 +233,8 @@ def _others(story: Story, drawn: Conversation, style: Style) -> list[str]:
         if c is drawn:
             continue
         same = ending(c) == ending(drawn)
-        text = f"Attempt {index} (packets {span(c.first_packet, c.last_packet)}): "
+        several = "s" if c.last_packet > c.first_packet else ""
+        text = f"Attempt {index} (packet{several} {span(c.first_packet, c.last_packet)}): "
         text += f"as attempt {story.conversations.index(drawn) + 1}." if same else f"{ending_text(c)}."
         lines.append(text)
     if pauses:
@@ -218,13 +242,7 @@ def _others(story: Story, drawn: Conversation, style: Style) -> list[str]:
         alike = longest <= ALIKE * shortest
         told = duration(sorted(pauses)[len(pauses) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
         lines[-1] += f" Pause between attempts: {told}."
-    return [
-        part
-        for line in lines
-        for part in textwrap.wrap(
-            line, style.width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
-        )
-    ]
+    return [part for line in lines for part in wrap(line, style.width, first="  ", then="    ")]
 
 
 def _pauses(story: Story) -> list[int]:
@@ -252,7 +270,9 @@ def ending_text(c: Conversation) -> str:
     part = next((p for p in (c.part(k) for k in ("session", "identity", "nonce")) if p is not None), None)
     verb = "cut off" if end.how == "rst" else "closed"
     if part is None:
-        return f"{end.sender} {'refused' if c.connected is None else verb}"
+        if c.connected is None:
+            return f"{end.sender} refused"
+        return f"{end.sender} {verb} after {duration(end.time_ns - c.connected.time_ns)} without a greeting"
     waited = end.time_ns - part.time_ns
     if end.sender is Sender.SERVER and waited >= 2_000_000_000:
         return f"server gave up after {duration(waited)}"
@@ -266,7 +286,8 @@ def _endings(story: Story) -> list[str]:
         groups.setdefault(ending(c), []).append(c)
     lines = ["  attempts  end                                first packet  last packet"]
     for members in sorted(groups.values(), key=len, reverse=True)[:8]:
-        text = re.sub(r" after packet [\d,]+", " after the last step", ending_text(members[0]))
+        # Where the first of them ended says nothing about the others; how soon after the last step does.
+        text = re.sub(r" (\S+ \S+) after packet [\d,]+", r" after \1", ending_text(members[0]))
         lines.append(
             f"{number(len(members)):>10}  {text[:34]:<34} {number(members[0].first_packet):>12}"
             f" {number(max(c.last_packet for c in members)):>12}"
@@ -285,18 +306,13 @@ def _endings(story: Story) -> list[str]:
 
 def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     width = style.width
-    lines: list[str] = []
-    story = verdict.stories[0] if verdict.stories else None
-    evidence = story.evidence if story else []
-    evidence = [*evidence, *(item for f in verdict.findings if f.code != "SPK704" for item in f.evidence)]
-    for index, item in enumerate(evidence[:8]):
-        lines += block(("Why" if story else "Seen") if index == 0 else "", item.text, width)
-    if story:
-        lines += _ruled_out(story, width)
-    unchecked = [item.because for s in verdict.stories[:DRAWN_STORIES] for item in s.unchecked]
-    for index, because in enumerate(dict.fromkeys(unchecked)):
-        if index < 4:
-            lines += block("Not checked" if index == 0 else "", because, width)
+    lines = _why(verdict, width)
+    if verdict.stories:
+        lines += _ruled_out(verdict.stories[0], width)
+    told = " ".join((verdict.sentence, verdict.sure))
+    unchecked = [item for s in verdict.stories[:DRAWN_STORIES] for item in s.unchecked if item.because not in told]
+    for index, because in enumerate(_alike_once(unchecked)[:UNCHECKED]):
+        lines += block("" if index else "Not checked", because, width)
     shows = next((s.wireshark_shows for s in verdict.stories if s.wireshark_shows), None)
     if shows:
         lines += block("In Wireshark", shows, width)
@@ -307,11 +323,47 @@ def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     return lines
 
 
+def _why(verdict: Verdict, width: int) -> list[str]:
+    """The reasons, of each cause where several devices fail in different ways."""
+    lines: list[str] = []
+    stories = _one_of_each_cause(verdict)
+    for story in stories:
+        if len(stories) > 1:
+            lines += block("" if lines else "Why", f"{_sharing(story, verdict)}:", width)
+        for text in _joined(story.evidence)[: REASONS_EACH if len(stories) > 1 else REASONS]:
+            lines += block("" if lines else "Why", text, width)
+    for text in _joined(verdict.evidence)[:REASONS]:
+        lines += block("" if lines else "Why" if stories else "Seen", text, width)
+    return lines
+
+
+def _joined(evidence: list[Evidence]) -> list[str]:
+    """Put what other attempts share behind what they share it with."""
+    texts: list[str] = []
+    for item in evidence:
+        if texts and item.text.startswith(SHARED):
+            texts[-1] += f" {item.text}"
+        else:
+            texts.append(item.text)
+    return texts
+
+
+def _alike_once(unchecked: list[NotChecked]) -> list[str]:
+    """Tell reasons that differ in their numbers alone once, with how many more there are."""
+    alike: dict[str, list[str]] = {}
+    for item in unchecked:
+        alike.setdefault(re.sub(r"\d[\d,.]*( [µm]?s)?", "", item.because), []).append(item.because)
+    return [
+        texts[0] + (f" So in {plural(len(set(texts)) - 1, 'other attempt')}." if len(set(texts)) > 1 else "")
+        for texts in alike.values()
+    ]
+
+
 def _ruled_out(story: Story, width: int) -> list[str]:
     lines: list[str] = []
     for index, (names, because) in enumerate(story.ruled_out):
-        left = textwrap.wrap(names, RULED_OUT_NAMES - 1)
-        right = textwrap.wrap(because, width - LABEL - RULED_OUT_NAMES, break_on_hyphens=False)
+        left = wrap(names, RULED_OUT_NAMES - 1)
+        right = wrap(because, width - LABEL - RULED_OUT_NAMES)
         for row in range(max(len(left), len(right))):
             label = "Ruled out" if index == 0 and row == 0 else ""
             name = left[row] if row < len(left) else ""
@@ -344,9 +396,9 @@ def _footer(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     if trace.first_ns is not None:
         what += f", {duration(trace.duration_ns)} from {moment(trace.first_ns)}"
     joint = "  " if any("×" in code for code in codes) else " "
-    lines = textwrap.wrap(f"{joint.join(codes)} · {what}" if codes else what, style.width)
+    lines = wrap(f"{joint.join(codes)} · {what}" if codes else what, style.width)
     lead: Finding | None = verdict.lead
-    if lead is not None:
+    if lead is not None and lead.code not in UNSAID:
         lines.append(f"More: sparkshark explain {lead.code}")
     return lines
 

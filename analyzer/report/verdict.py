@@ -21,10 +21,20 @@ from analyzer.findings import (
     RuledOut,
     Severity,
 )
+from analyzer.streams import HoleReason
 from analyzer.trace import Trace
-from analyzer.wording import listing, number, plural
+from analyzer.wording import duration, listing, number, plural, size
 
 BAD: Final = (Severity.CRITICAL, Severity.MAJOR)
+UNSAID: Final = ("SPK401", "SPK704")
+"""Remarks about the capture that are no reasons for a verdict."""
+REPEATED: Final = 9
+"""From more attempts than this on, the sentence tells how many there were."""
+COMMON_PORTS: Final = 4
+CAPTURE_AGAIN: Final = (
+    "Start the capture first, then press reset on the device, and wait 60 seconds. How to capture:",
+    "  sparkshark explain capture",
+)
 STEP_NAMES: Final = {
     "syn": "no answer",
     "connected": "connected",
@@ -59,6 +69,7 @@ class Story:
     sentence: str = ""
     sure: str = ""
     exemplar: Conversation | None = None
+    steps: tuple[str, ...] = ()  # what to do about it, in the form of `FindingSpec.fix`
 
     @property
     def lead(self) -> Finding | None:
@@ -71,16 +82,12 @@ class Story:
         bad = [f for f in self.findings if f.severity in BAD]
         if bad:
             return bad
-        return [f for f in self.findings if f.code not in ("SPK401", "SPK704")]
+        return [f for f in self.findings if f.code not in UNSAID]
 
     @property
     def evidence(self) -> list[Evidence]:
         """The reasons, each once."""
-        seen: dict[str, Evidence] = {}
-        for finding in self.said:
-            for item in finding.evidence:
-                seen.setdefault(item.text, item)
-        return list(seen.values())
+        return list(_distinct(item for finding in self.said for item in finding.evidence))
 
     @property
     def ruled_out(self) -> list[tuple[str, str]]:
@@ -110,6 +117,12 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)  # about the capture, not about one device
     unchecked: list[NotChecked] = field(default_factory=list)
     codes: list[tuple[str, int]] = field(default_factory=list)
+    steps: tuple[str, ...] = ()
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """What the findings about the capture itself rest on, each once."""
+        return list(_distinct(item for f in self.findings if f.code != "SPK704" for item in f.evidence))
 
     @property
     def lead(self) -> Finding | None:
@@ -127,17 +140,44 @@ def verdict_of(trace: Trace) -> Verdict:
     general = [f for f in trace.findings if f.device is None]
     if not stories:
         lead = general[0] if general else None
-        sentence = lead.summary if lead else "The capture holds no packet that could be read."
-        verdict = Verdict("NO SPARK TRAFFIC", Mark.UNKNOWN, sentence, "")
+        verdict = Verdict("NO SPARK TRAFFIC", Mark.UNKNOWN, _nothing_of_ours(trace, general), "")
+        verdict.steps = _where_to_look(trace) or (lead.fix if lead else ())
     elif len(stories) == 1:
         only = stories[0]
-        verdict = Verdict(only.state, only.mark, only.sentence, only.sure)
+        verdict = Verdict(only.state, only.mark, only.sentence, only.sure, steps=only.steps)
     else:
         verdict = _several(stories)
+        verdict.steps = stories[0].steps
     verdict.stories, verdict.findings = stories, general
     verdict.codes = _codes([*(f for story in stories for f in story.findings), *general])
     verdict.unchecked = [item for item in trace.not_checked if not item.conversations]
     return verdict
+
+
+def _nothing_of_ours(trace: Trace, general: list[Finding]) -> str:
+    """Say that there is no conversation, and what looks like one elsewhere."""
+    if not trace.packets:
+        return "The capture holds no packet: only its header has been written."
+    if not general:
+        return "The capture holds no packet that could be read."
+    said = [general[0].summary]
+    ports = _ports_alike(trace)
+    if len(ports) == 1:
+        said.append(f"TCP port {ports[0]} carries traffic that looks like Spark.")
+    elif ports:
+        said.append(f"TCP ports {listing(ports)} carry traffic that looks like Spark.")
+    said += [finding.summary for finding in general[1:] if finding.code == "SPK801"]
+    return " ".join(said)
+
+
+def _where_to_look(trace: Trace) -> tuple[str, ...]:
+    ports = _ports_alike(trace)
+    return ("Look there:", f"  sparkshark analyze FILE{''.join(f' --port {port}' for port in ports)}") if ports else ()
+
+
+def _ports_alike(trace: Trace) -> list[str]:
+    alike = sorted(trace.background.lookalikes.values(), key=lambda a: (-a.count, a.port))
+    return [str(a.port) for a in alike[:COMMON_PORTS]]
 
 
 def _stories(trace: Trace) -> Iterable[Story]:
@@ -181,28 +221,32 @@ def _tell(story: Story, trace: Trace) -> Story:
         story.sentence = _why_unknown(story)
     elif first.severity in BAD:
         story.state, story.mark = STATE_OF_GROUP[first.spec.group], Mark.FAILS
+        if not any(by_number[n].reached == "established" for n in first.conversations if n in by_number):
+            story.state = "NOT CONNECTING"  # what never came up cannot drop
         story.sentence = first.summary
         failed = [n for n in by_number if n not in healthy]
         if last in healthy and len(story.conversations) > 1:
             story.state, story.mark = "WORKING", Mark.WARNS
             story.sentence = (
-                f"The device logs in now (packet {number(by_number[last].first_packet)} on)."
-                f" {plural(len(failed), 'attempt')} before it failed: {first.summary[0].lower()}{first.summary[1:]}"
+                f"The device logs in now (from packet {number(by_number[last].first_packet)} on). Before that,"
+                f" {plural(len(failed), 'attempt')} failed: {first.summary[0].lower()}{first.summary[1:]}"
             )
         elif healthy:
             story.sentence += f" {plural(len(healthy), 'earlier connection')} worked."
-        elif len(story.conversations) > 9:
-            from analyzer.wording import duration  # noqa: PLC0415
-
+        elif len(story.conversations) > REPEATED:
             span = story.conversations[-1].end_ns - story.conversations[0].start_ns
             story.sentence += f" {plural(len(story.conversations), 'attempt')} in {duration(span)}, no success."
     elif first.code == "SPK001":
         story.state, story.mark, story.sentence = "WORKING", Mark.WORKS, first.summary
         hole = next((f for f in story.findings if f.code == "SPK703"), None)
-        if hole is not None:
+        if any(f.code == "SPK702" for f in story.findings):
+            seen = next(f for f in story.findings if f.code == "SPK702").details.get("sender", "one end")
             story.sentence = (
-                "The device logs in and stays connected. The capture misses bytes; the connection does not."
+                "The device seems to log in and to stay connected, as far as one direction can show it: only packets"
+                f" from the {seen} are in the capture."
             )
+        elif hole is not None:
+            story.sentence = f"The device logs in and stays connected. {_missing(story)}"
     elif first.code == "SPK701":
         story.state, story.mark = "CONNECTED", Mark.UNKNOWN
         story.sentence = first.summary
@@ -213,32 +257,60 @@ def _tell(story: Story, trace: Trace) -> Story:
     else:
         story.state, story.mark, story.sentence = "CANNOT TELL", Mark.UNKNOWN, _why_unknown(story)
     story.sure = _how_sure(story, first)
+    story.steps = _steps(story)
     return story
+
+
+def _missing(story: Story) -> str:
+    holes = [hole for c in story.conversations for hole in c.holes]
+    total = size(sum(hole.length for hole in holes))
+    if all(hole.reason is HoleReason.CUT for hole in holes):
+        return f"The capture cut packets short, so {total} are missing in it; the connection had them."
+    return f"The capture misses {total}; the connection does not."
+
+
+def _steps(story: Story) -> tuple[str, ...]:
+    """What to do: about the fault, about the capture, or nothing."""
+    lead = story.lead
+    if story.mark is Mark.FAILS:
+        return next((f.fix for f in story.said if f.fix), ())
+    if story.mark is Mark.WARNS and lead is not None:
+        return ("Nothing, as long as it works. If it fails again:", f"  sparkshark explain {lead.code}")
+    if story.mark is Mark.WORKS:
+        hindered = (f.fix for f in story.findings if f.code in ("SPK703", "SPK702") and f.fix)
+        return (lead.fix if lead is not None else ()) or next(hindered, ())
+    return CAPTURE_AGAIN if lead is None or lead.code in UNSAID or not lead.fix else lead.fix
 
 
 def _why_unknown(story: Story) -> str:
     one_way = next((f for f in story.findings if f.code == "SPK702"), None)
     if one_way is not None:
         return one_way.summary
-    if story.unchecked:
-        return "What the capture shows is too little for a verdict. " + story.unchecked[0].because
+    for item in story.unchecked:
+        return f"What the capture shows is too little for a verdict. {item.because}"
     return "What the capture shows is too little for a verdict."
 
 
 def _how_sure(story: Story, first: Finding | None) -> str:
     if first is None or first.severity not in (*BAD, Severity.OK):
         return ""
-    words = []
+    words: list[str] = []
     for finding in story.said:
         if finding.severity != first.severity or not finding.because:
             continue
         word, because = CONFIDENCE_WORDS[finding.confidence], finding.because
+        if not words:
+            because = because.removeprefix("because ")
         joint = "" if because[0] in ",:" else " " if because.startswith(("that ", "because ")) else ": "
         words.append(f"{word}{joint}{because}")
     if not words:
         words.append(f"{CONFIDENCE_WORDS[first.confidence]}.")
         if first.code == "SPK001":
             words.append("Certain with --device-key FILE.")
+    if story.mark is Mark.WARNS:
+        now = next((f.confidence for f in story.findings if f.code == "SPK001"), first.confidence)
+        said = words[0][0].lower() + words[0][1:]
+        return f"{CONFIDENCE_WORDS[now]} that it works now. Before that: {said}"
     return " ".join(words[:2])
 
 
@@ -250,9 +322,8 @@ def _several(stories: list[Story]) -> Verdict:
         state = worst.state if len({s.state for s in stories}) == 1 else f"{len(working)} OF {len(stories)} WORKING"
         sentences = [_of(s) for s in stories if s.mark is not Mark.WORKS][:2]
         if working:
-            sentences.append(
-                f"{_names(working)} log{'s' if len(working) == 1 else ''} in and stay{'s' if len(working) == 1 else ''} connected."
-            )
+            does = "logs in and stays connected" if len(working) == 1 else "log in and stay connected"
+            sentences.append(f"{_names(working)} {does}.")
         return Verdict(state, worst.mark, " ".join(sentences), worst.sure)
     states = {s.state for s in failing}
     what = failing[0].state if len(states) == 1 else "FAILING"
@@ -292,6 +363,15 @@ def _codes(findings: Iterable[Finding]) -> list[tuple[str, int]]:
     for finding in findings:
         counts[finding.code] = counts.get(finding.code, 0) + finding.count
     return list(counts.items())
+
+
+def _distinct(items: Iterable[Evidence]) -> Iterable[Evidence]:
+    """Leave out what an earlier item says already, in the same words or at its beginning."""
+    said: list[str] = []
+    for item in items:
+        if not any(text.startswith(item.text.removesuffix(".")) for text in said):
+            said.append(item.text)
+            yield item
 
 
 def _unique(items: Iterable[RuledOut]) -> list[RuledOut]:

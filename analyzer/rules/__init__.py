@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from analyzer.findings import Finding, NotChecked, Severity
-from analyzer.rules import capture, connectivity, device, handshake, session
+from analyzer.rules import capture, connectivity, device, handshake, reply, session
 from analyzer.rules import keys as keyed
 from analyzer.rules.facts import Facts
 from analyzer.rules.fold import fold, fold_unchecked
@@ -34,11 +34,11 @@ RULES: Final[tuple[Rule, ...]] = (
     handshake.nonce_not_answered,
     handshake.identity_in_pieces,
     handshake.refused_identity,
-    handshake.wrong_reply,
-    handshake.silent_after_reply,
-    handshake.dead_without_reply,
-    handshake.hello_not_answered,
-    handshake.slow,
+    reply.wrong_reply,
+    reply.silent_after_reply,
+    reply.dead_without_reply,
+    reply.hello_not_answered,
+    reply.slow,
     session.framing_lost,
     session.ping_unanswered,
     session.packets_lost,
@@ -56,8 +56,8 @@ def judge(trace: Trace) -> None:
     """Run every rule and put the folded findings, worst first, into the trace."""
     findings: list[Finding] = []
     unchecked: list[NotChecked] = []
-    for conversation in trace.conversations:
-        facts = Facts(conversation, trace)
+    for conversation, again in zip(trace.conversations, _dialled_again(trace), strict=True):
+        facts = Facts(conversation, trace, again)
         own: list[Finding] = []
         for rule in RULES:
             for said in rule(facts):
@@ -83,6 +83,17 @@ def judge(trace: Trace) -> None:
     ]
     trace.findings = sorted(fold(findings), key=lambda finding: finding.rank)
     trace.not_checked = fold_unchecked(unchecked)
+
+
+def _dialled_again(trace: Trace) -> list[int | None]:
+    """When (ns) each conversation's device began its next one with the same server."""
+    later: dict[tuple[bytes, bytes, int], int] = {}
+    times: list[int | None] = []
+    for c in reversed(trace.conversations):
+        ends = c.device.address, c.server.address, c.server.port
+        times.append(later.get(ends))
+        later[ends] = c.start_ns
+    return times[::-1]
 
 
 def _with_keys(facts: Facts, own: list[Finding], unchecked: list[NotChecked]) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from analyzer.catalogue import DEVICE_READ_LIMIT
+from analyzer.catalogue import DEVICE_READ_LIMIT, IDENTITY_SIZE, NONCE_SIZE, PING_AFTER, SMALLEST_FRAME_ON_WIRE
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
 from analyzer.network.units import address_text
 from analyzer.rules.capture import service_name
-from analyzer.rules.facts import NS, Facts
+from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.streams import Sender
-from analyzer.wording import duration, number, packets, plural, quote, size, span
+from analyzer.wording import duration, number, packets, plural, quote, span
 
 ENOUGH_SYNS: Final = 2
 LONE_SYN: Final = 3 * NS
 """One request to connect must stay unanswered this long to count: the first repeat comes after 1 to 3 s."""
-AT_ONCE: Final = NS
-"""A reset this soon after the connection was accepted, before any data, is a refusal."""
+LOST_PATIENCE: Final = DEVICE_READ_LIMIT * NS / 2
+"""Who hangs up sooner than this without a greeting was no device that waited in vain: it waits 20 s."""
+DEAD_PING_AFTER: Final = PING_AFTER * NS * 0.9
+"""A lone message this long after the connection, to a server that never greeted, is an early Core's ping."""
 MIDDLEBOX_HOPS: Final = 2
 ICMP_UNREACHABLE: Final = {4: 3, 6: 1}
 PROHIBITED: Final = frozenset((9, 10, 13))
@@ -28,7 +30,8 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
     c = facts.conversation
     if not c.syns or c.syn_ack or c.connected or facts.server.quality.packets or facts.closing(Sender.SERVER):
         return
-    waited = facts.watched_until - c.syns[0].time_ns
+    until = facts.trace.last_ns or c.end_ns  # a further attempt from another port does not end the waiting
+    waited = until - c.syns[0].time_ns
     complaint = _complaint(facts)
     if complaint is None and c.syn_count < ENOUGH_SYNS and waited < LONE_SYN:
         yield NotChecked(
@@ -43,7 +46,7 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
             f"{plural(c.syn_count, 'request')} to connect"
             + (f" in {duration(c.syns[-1].time_ns - c.syns[0].time_ns)}" if c.syn_count > 1 else "")
             + f" (packet{'s' if c.syn_count > 1 else ''} {span(c.syns[0].packet, c.syns[-1].packet)}): 0 answers, 0"
-            f" refusals, up to {duration(facts.watched_until - c.syns[-1].time_ns)} after the last.",
+            f" refusals, up to {duration(until - c.syns[-1].time_ns)} after the last.",
             tuple(seen.packet for seen in c.syns),
         )
     ]
@@ -105,6 +108,8 @@ def refused(facts: Facts) -> Iterator[Finding]:
     reset = next((x for x in c.closings if x.sender is Sender.SERVER and x.how == "rst"), None)
     if reset is None or facts.server.sent or facts.device.sent or not c.syns or reset is not facts.first_closing:
         return
+    if c.syn_ack is None and c.connected is not None:
+        return  # it was accepted, in a packet that is not in the capture
     if c.syn_ack is None:
         yield facts.finding(
             "SPK102",
@@ -118,7 +123,7 @@ def refused(facts: Facts) -> Iterator[Finding]:
             ruled_out=(RuledOut("SPK101", "a refusal is an answer: the way to the server is open"),),
         )
         return
-    if reset.time_ns - c.syn_ack.time_ns > AT_ONCE:
+    if c.syn_ack is None or reset.time_ns - c.syn_ack.time_ns > AT_ONCE:
         return
     evidence = [
         Evidence(
@@ -138,7 +143,7 @@ def refused(facts: Facts) -> Iterator[Finding]:
     yield facts.finding("SPK102", Confidence.STRONG, *evidence, because="that the connection is cut off at once.")
 
 
-def something_else(facts: Facts) -> Iterator[Finding]:
+def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK103: text or TLS where the nonce belongs."""
     c = facts.conversation
     opening = facts.server.opening
@@ -150,9 +155,15 @@ def something_else(facts: Facts) -> Iterator[Finding]:
         return  # the connecting side spoke first, and not as a Spark device: SPK801
     if device_first is not None and device_first.time_ns < first.time_ns and not c.dead_frames:
         return
+    blind = facts.unseen is Sender.DEVICE or any(h.sender is Sender.DEVICE and h.offset == 0 for h in c.holes)
+    if blind and facts.device.sent != IDENTITY_SIZE:
+        yield facts.not_checked(
+            "SPK103", "Who spoke first is not in the capture: the device's first bytes are missing."
+        )
+        return
     line = opening.splitlines()[0] if opening.splitlines() else opening
     seen = f"{packets([first.packet])} is {_article(c.kind)}, {quote(line)}"
-    evidence = [Evidence(f"{seen[0].upper()}{seen[1:]}. A greeting is {40} random bytes.", (first.packet,))]
+    evidence = [Evidence(f"{seen[0].upper()}{seen[1:]}. A greeting is {NONCE_SIZE} random bytes.", (first.packet,))]
     names = _names(opening)
     if names:
         evidence.append(Evidence(names, (first.packet,)))
@@ -198,66 +209,33 @@ def _names(opening: bytes) -> str:
 
 def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK104: accepted, and no byte from the server (or only after the device had given up)."""
-    c = facts.conversation
-    if c.connected is None or c.midway or c.kind not in ("empty", "spark"):
+    c, end = facts.conversation, facts.first_closing
+    if c.connected is None or c.midway or c.kind not in ("empty", "spark") or facts.unseen is Sender.SERVER:
         return
-    gave_up = facts.closing(Sender.DEVICE)
-    late = facts.nonce is not None and gave_up is not None and gave_up.time_ns < facts.nonce.first_ns
-    if facts.server.sent and not late:
-        return
-    if facts.unseen is Sender.SERVER:
-        return
-    if facts.device.sent and not c.dead_frames:
-        return
-    if next((x for x in c.closings if x.how == "rst" and x.sender is Sender.SERVER), None) is facts.first_closing and (
-        facts.first_closing is not None and c.syn_ack and facts.first_closing.time_ns - c.syn_ack.time_ns <= AT_ONCE
-    ):
-        return  # SPK102
     waited = facts.watched_until - c.connected.time_ns
-    if not c.closings and waited < DEVICE_READ_LIMIT * NS:
-        yield NotChecked(
+    device_left = end is not None and end.sender is Sender.DEVICE
+    late = device_left and facts.nonce is not None and end is not None and end.time_ns < facts.nonce.first_ns
+    if (facts.server.sent and not late) or not _only_pinged(facts):
+        return
+    if end is not None and end.how == "rst" and end.sender is Sender.SERVER and waited <= AT_ONCE and c.syn_ack:
+        return  # SPK102
+    if end is None and waited < DEVICE_READ_LIMIT * NS:
+        yield facts.not_checked(
             "SPK104",
             f"The capture ends {duration(waited)} after the connection was accepted (packet"
             f" {number(c.connected.packet)}); a device waits 20 s for the greeting.",
-            (c.number,),
         )
         return
-    if facts.first_closing is gave_up and gave_up is not None and waited < DEVICE_READ_LIMIT * NS * 0.5 and not late:
-        yield NotChecked(
+    if device_left and waited < LOST_PATIENCE:
+        yield facts.not_checked(
             "SPK104",
             f"The device itself closed after {duration(waited)}, before a silence of the server means anything.",
-            (c.number,),
         )
         return
-    evidence = [
-        Evidence(
-            f"Connected in {packets([c.connected.packet])}; then not one byte from the server in {duration(waited)}.",
-            (c.connected.packet,),
-        )
-    ]
-    if facts.first_closing is not None:
-        who = facts.first_closing
-        evidence.append(Evidence(f"The {who.sender} closed in {packets([who.packet])}.", (who.packet,)))
-    if late and facts.nonce is not None and gave_up is not None:
-        evidence.append(
-            Evidence(
-                f"The greeting came in packet {number(facts.nonce.first_packet)},"
-                f" {duration(facts.nonce.first_ns - gave_up.time_ns)} after the device had given up.",
-                (facts.nonce.first_packet,),
-            )
-        )
-    if c.dead_frames:
-        frame = c.dead_frames[0]
-        evidence.append(
-            Evidence(
-                f"Packet {number(frame.packet)} is a {frame.dead}: firmware of 2014 that waits in vain.",
-                (frame.packet,),
-            )
-        )
     yield facts.finding(
         "SPK104",
         Confidence.STRONG,
-        *evidence,
+        *_silence(facts, waited, late=late),
         because="that what accepts the connection is no working Spark server.",
         ruled_out=(
             RuledOut("SPK101", "the connection is accepted"),
@@ -268,4 +246,46 @@ def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
     )
 
 
-__all__ = ["never_answers", "refused", "silence", "size", "something_else", "span"]
+def _only_pinged(facts: Facts) -> bool:
+    """Whether the device sent nothing, or nothing but what an early Core sends to a server that never greets: a
+    ping, 15 s after the connection or later (PROTOCOL 9.2).
+    """
+    c, first = facts.conversation, facts.device.first_data
+    if not facts.device.sent or c.dead_frames:
+        return True
+    alone = facts.device.first_size == facts.device.sent == SMALLEST_FRAME_ON_WIRE
+    return (
+        alone
+        and first is not None
+        and c.connected is not None
+        and first.time_ns - c.connected.time_ns > DEAD_PING_AFTER
+    )
+
+
+def _silence(facts: Facts, waited: int, *, late: bool) -> Iterator[Evidence]:
+    c, end = facts.conversation, facts.first_closing
+    if c.connected is not None:
+        yield Evidence(
+            f"Connected in {packets([c.connected.packet])}; then not one byte from the server in {duration(waited)}.",
+            (c.connected.packet,),
+        )
+    if end is not None:
+        yield Evidence(f"The {end.sender} closed in {packets([end.packet])}.", (end.packet,))
+    if late and facts.nonce is not None and end is not None:
+        yield Evidence(
+            f"The greeting came in packet {number(facts.nonce.first_packet)},"
+            f" {duration(facts.nonce.first_ns - end.time_ns)} after the device had given up.",
+            (facts.nonce.first_packet,),
+        )
+    if c.dead_frames:
+        frame = c.dead_frames[0]
+        yield Evidence(
+            f"Packet {number(frame.packet)} is a {frame.dead}: firmware of 2014 that waits in vain.", (frame.packet,)
+        )
+    elif facts.device.sent and facts.device.first_data is not None:
+        ping = facts.device.first_data
+        yield Evidence(
+            f'Packet {number(ping.packet)} has the size of a ping, in the place of "who I am": firmware of 2014 that'
+            " waits in vain.",
+            (ping.packet,),
+        )

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from analyzer.conversation import Closing, Conversation
-from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, weaker
+from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
 from analyzer.handshake import Part
 from analyzer.streams import HoleReason, Sender
 from analyzer.trace import Trace
@@ -24,6 +24,7 @@ class Facts:
 
     conversation: Conversation
     trace: Trace
+    dialled_again: int | None = None  # when (ns) the device began its next connection to this server
 
     def __post_init__(self) -> None:
         c = self.conversation
@@ -45,11 +46,22 @@ class Facts:
         return None
 
     @cached_property
+    def reached(self) -> str:
+        """How far the connection got."""
+        return self.conversation.reached
+
+    @cached_property
     def watched_until(self) -> int:
-        """Time (ns) up to which a silence can be claimed: the first close, else the capture's last packet."""
-        if self.conversation.closings:
-            return self.conversation.closings[0].time_ns
-        return self.trace.last_ns or self.conversation.end_ns
+        """Time (ns) up to which a silence can be claimed: the first close, else the capture's last packet.
+
+        A device that dials again has left its connection, though the capture may not show how.
+        """
+        c = self.conversation
+        if c.closings:
+            return c.closings[0].time_ns
+        last = self.trace.last_ns or c.end_ns
+        again = self.dialled_again
+        return min(last, again) if again is not None and again > c.end_ns else last
 
     def closing(self, sender: Sender) -> Closing | None:
         """The first FIN or RST of that end."""
@@ -92,7 +104,7 @@ class Facts:
         how = "cut the connection off" if end.how == "rst" else "closed"
         return Evidence(f"The {end.sender} {how} in {packets([end.packet])}.", (end.packet,))
 
-    @property
+    @cached_property
     def passed(self) -> tuple[RuledOut, ...]:
         """What a login that got as far as this one excludes."""
         parts = (self.nonce, self.identity, self.session)
@@ -128,16 +140,21 @@ class Facts:
         because: str = "",
         ruled_out: tuple[RuledOut, ...] = (),
         silence: bool = False,
+        severity: Severity | None = None,
         **details: object,
     ) -> Finding:
-        """Make a finding about this conversation. ``silence`` says that it rests on nothing having come."""
+        """Make a finding about this conversation.
+
+        ``silence`` says that it rests on nothing having come; ``severity`` is given where the harm seen is not the
+        usual one.
+        """
         spec = FINDINGS[code]
         words = {"server": self.address, "port": self.conversation.server.port, "mac": "", **details}
         return Finding(
             code=code,
             confidence=weaker(confidence, self.cap) if silence else confidence,
             summary=summary or spec.says.format(**words),
-            severity=spec.severity,
+            severity=severity or spec.severity,
             evidence=evidence,
             ruled_out=ruled_out,
             settle=(spec.settle,) if spec.settle else (),

@@ -15,6 +15,9 @@ STORM_SHARE: Final = 0.05
 """Share of repeated bytes from which a link is called lossy."""
 STORM_SEGMENTS: Final = 20
 GIVEN_UP_TRIES: Final = 3
+GIVEN_UP_AFTER: Final = 10 * NS
+"""Data that the capture's end leaves unacknowledged must have waited this long: two or three lost in a row are not
+rare on a bad link, and their repeats come within 1 to 4 s."""
 ASKS: Final = 2
 """Reports of a missing chunk in a row, at the 3 s timer and without a chunk in answer."""
 REPORTS: Final = 3
@@ -26,7 +29,7 @@ ANSWER_SLACK: Final = 0.95
 def healthy(facts: Facts) -> Iterator[Finding]:
     """SPK001: login complete, and messages after it."""
     c = facts.conversation
-    if c.reached != "established" or not facts.is_spark or facts.device.midway or facts.server.midway:
+    if facts.reached != "established" or not facts.is_spark or facts.device.midway or facts.server.midway:
         return
     if facts.session is None and facts.unseen is None:
         return
@@ -57,7 +60,7 @@ def healthy(facts: Facts) -> Iterator[Finding]:
 def framing_lost(facts: Facts) -> Iterator[Finding]:
     """SPK501: a length that cannot be one, without a hole before it."""
     c = facts.conversation
-    if c.reached != "established" or facts.device.midway or facts.server.midway or not facts.is_spark:
+    if facts.reached != "established" or facts.device.midway or facts.server.midway or not facts.is_spark:
         return
     for side in (facts.device, facts.server):
         holes = [h.offset for h in c.holes]
@@ -79,7 +82,7 @@ def framing_lost(facts: Facts) -> Iterator[Finding]:
 def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK503: nothing from the server for 10 s after a ping that TCP delivered."""
     c, ping = facts.conversation, facts.conversation.watch.unanswered
-    if ping is None or not facts.is_spark or facts.unseen is not None or c.reached != "established":
+    if ping is None or not facts.is_spark or facts.unseen is not None or facts.reached != "established":
         return
     if c.watch.update is not None and c.watch.update.last_ns > ping.time_ns - STALL:
         return
@@ -128,6 +131,8 @@ def packets_lost(facts: Facts) -> Iterator[Finding]:
         quality = side.quality
         given_up = side.unacked_tries >= GIVEN_UP_TRIES and side.acked < side.sent and side.unacked_since is not None
         share = quality.retransmitted / quality.data_segments if quality.data_segments else 0.0
+        if given_up and side.unacked_since is not None and not c.closings:
+            given_up = facts.watched_until - side.unacked_since.time_ns >= GIVEN_UP_AFTER
         if given_up and side.unacked_since is not None:
             finding = facts.finding(
                 "SPK505",

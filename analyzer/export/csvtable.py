@@ -1,0 +1,98 @@
+"""Messages as rows of a CSV table, safe to open in a spreadsheet.
+
+A spreadsheet runs a cell that begins like a formula. Names and data in these rows were chosen by strangers, so
+such a cell gets an apostrophe in front, and nothing unprintable is left in it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from analyzer.export.decrypted import Decrypted
+from analyzer.messages import SparkMessage, label, quote, summary
+
+HEADER: Final = (
+    "conversation",
+    "index",
+    "packet",
+    "time",
+    "direction",
+    "name",
+    "type",
+    "code",
+    "message_id",
+    "token",
+    "path",
+    "content",
+    "answers",
+    "plaintext",
+)
+"""The columns. ``time`` is UTC to the nanosecond, ``token`` and ``plaintext`` are hexadecimal, ``answers`` is the
+index of the request; a cell is empty when there is nothing to say."""
+
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with in one spreadsheet or another, the full-width forms among them."""
+
+LONGEST_PATH: Final = 1024
+"""Characters of a path that are shown; no frame holds a longer one."""
+
+_SECOND: Final = 1_000_000_000
+
+
+def rows(conversation: Decrypted) -> Iterator[list[str]]:
+    """Yield a row for each message of ``conversation``, one cell for each column of `HEADER`."""
+    for message in conversation.messages:
+        yield row(conversation.number, message)
+
+
+def row(conversation_number: int, message: SparkMessage) -> list[str]:
+    """Return the cells of one message."""
+    return [
+        str(conversation_number),
+        str(message.index),
+        str(message.packet),
+        time_text(message.time_ns),
+        message.direction,
+        label(message),
+        message.type or "",
+        message.code or "",
+        "" if message.message_id is None else str(message.message_id),
+        (message.token or b"").hex(),
+        _disarmed(_printable(message.path or "")),
+        _disarmed(summary(message)),
+        "" if message.answers is None else str(message.answers),
+        message.plaintext.hex(),
+    ]
+
+
+def write_csv(stream: TextIO, conversations: Iterable[Decrypted]) -> int:
+    """Write a header and the rows of all ``conversations``; return the number of messages."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(HEADER)
+    count = 0
+    for conversation in conversations:
+        for cells in rows(conversation):
+            writer.writerow(cells)
+            count += 1
+    return count
+
+
+def time_text(time_ns: int) -> str:
+    """Return ``time_ns`` since 1970 as ``2026-11-22T18:28:23.124074000Z``; as bare seconds beyond the calendar."""
+    seconds, fraction = divmod(time_ns, _SECOND)
+    try:
+        whole = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds}.{fraction:09d}"
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else quote(text, LONGEST_PATH)
+
+
+def _disarmed(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell

@@ -1,0 +1,1 @@
+"""How fast `sparkshark analyze` is, and how much memory it takes:  python -m tests.benchmarks"""
