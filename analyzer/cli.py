@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from analyzer.wording import ASCII, printable
+from analyzer.wording import ASCII, printable, wrap
 
 EXIT_DONE: Final = 0
 EXIT_FINDINGS: Final = 1
@@ -48,6 +48,7 @@ Exit status: 0 done, 1 findings reached --fail-on, 2 wrong usage or unreadable
 """
 
 
+WIDTH: Final = 80
 LONGEST_SUBJECT: Final = 60
 """Characters of an argument that an error line repeats."""
 PLAIN: Final = "sparkshark.plain"
@@ -132,8 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _internal(error)
         return _complain(str(error))
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{name}{(error.strerror or str(error)).lower()}. Nothing more was done.")
+        name = error.filename or "standard output"
+        return _complain(f"{name}: {(error.strerror or str(error)).lower()}. Nothing more was done.")
     except Exception as error:
         return _internal(error)
     return status
@@ -201,6 +202,7 @@ def _run(words: list[str]) -> int:
         allow_abbrev=False,
     )
     command.add(parser)
+    parser.description = "\n".join(wrap(" ".join((parser.description or "").split()), WIDTH))
     try:
         arguments = parser.parse_args(words[1:])
     except SystemExit:  # --help has printed its page

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
+from analyzer.copies import Headers
 from analyzer.frames import Frame, LostBoundary
 from analyzer.handshake import Part, TurnReader
 from analyzer.misparse import CoapTcpReader, RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment, address_text
 from analyzer.sessionwatch import SessionWatch
 from analyzer.streams import (
-    COPY_NS,
-    COPY_WITH_ID_NS,
+    ASIDE_PIECES,
     PATIENCE_NS,
     SEQUENCE_SPACE,
     Hole,
+    HoleReason,
     Quality,
     Sender,
     Stream,
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from analyzer.decryption import Secrets
     from analyzer.messages import SparkMessage
 
-COPIES: Final = 64
-"""Headers remembered per direction, at least, to know a packet that the capture holds twice."""
+_DEVICE, _SERVER = Sender.DEVICE, Sender.SERVER  # looking up a member costs more than the comparison with it
 SYNS: Final = 32
 """Requests to connect that are listed; further ones are counted."""
 CLOSINGS: Final = 8
@@ -184,8 +184,9 @@ class Conversation:
         self._turns = {sender: TurnReader(sender, self._take_frame) for sender in Sender}
         self._streams = {sender: Stream(sender, _Recorder(self, sender, self._turns[sender])) for sender in Sender}
         self._readers = {sender: CoapTcpReader() for sender in Sender}
-        self._headers: dict[Sender, _Headers] = {sender: _Headers() for sender in Sender}
+        self._headers: dict[Sender, Headers] = {sender: Headers() for sender in Sender}
         self._edges: dict[Sender, _Edge] = {}
+        self.damaged: deque[Segment] = deque(maxlen=ASIDE_PIECES)
         self._last_hole: dict[Sender, Hole] = {}
         self._early_acks: list[tuple[int, Seen]] = []
 
@@ -195,7 +196,7 @@ class Conversation:
         """Which end sent this segment."""
         device = self.device
         same = segment.source == device.address and segment.source_port == device.port
-        return Sender.DEVICE if same else Sender.SERVER
+        return _DEVICE if same else _SERVER
 
     def distance(self, segment: Segment, window: int) -> int | None:
         """How far sequence and acknowledgement numbers lie from what was seen so far, in bytes.
@@ -300,7 +301,7 @@ class Conversation:
             if peer.base is None:
                 self._start_without_syn(sender.peer)
             peer.acknowledge(segment.ack, number, time_ns)
-            if sender is Sender.DEVICE and self.reply_acked is None:
+            if sender is _DEVICE and self.reply_acked is None:
                 self._note_milestones(segment, seen)
         # Before the segment is taken: a keep-alive probe repeats the last byte, which may be one to give up on.
         stream.poll(number, time_ns)
@@ -318,9 +319,21 @@ class Conversation:
             self._close(sender, "rst" if flags & RST else "fin", seen)
 
     def take_damaged(self, segment: Segment) -> None:
-        """Take a segment whose checksum is wrong although its sender's are right: the last resort for a hole."""
+        """Set aside a segment whose checksum is wrong although its sender's are right; its place is remembered."""
         self._streams[self.sender_of(segment)].set_aside(segment)
+        self.damaged.append(segment)
         self.last_packet = max(self.last_packet, segment.number)
+
+    def trust_damaged(self, source: bytes) -> None:
+        """Take back what was set aside of that sender: most of its checksums are wrong after all."""
+        aside = list(self.damaged)
+        self.damaged.clear()
+        for segment in aside:
+            if segment.source == source:
+                self._streams[self.sender_of(segment)].quality.set_aside -= 1
+                self.take(segment)
+            else:
+                self.damaged.append(segment)
 
     def _take_syn(self, segment: Segment, sender: Sender, seen: Seen) -> None:
         self._isn.setdefault(sender, segment.seq)
@@ -370,9 +383,9 @@ class Conversation:
     def _take_hole(self, hole: Hole) -> None:
         """List a hole. What was acknowledged in steps is one hole if nothing was captured between them."""
         last = self._last_hole.get(hole.sender)
-        if last is not None and last.reason is hole.reason and last.offset + last.length == hole.offset:
+        joins = last is not None and last.reason is hole.reason and last.offset + last.length == hole.offset
+        if last is not None and joins and hole.reason is not HoleReason.CUT:  # of cut packets each is told
             last.length += hole.length
-            last.packet, last.time_ns = hole.packet, hole.time_ns
             return
         self._last_hole[hole.sender] = hole = replace(hole)
         self.hole_count += 1
@@ -423,6 +436,7 @@ class Conversation:
         self._weigh_acks()
         self._edges = {sender: self._edge(sender) for sender in Sender}
         self.finished = True
+        self.damaged.clear()
         del self._streams, self._turns, self._readers, self._headers
         self.on_frame = None
 
@@ -507,48 +521,6 @@ def _may_begin(stream: Stream, first: int) -> bool:
         return True
     offset = stream.offset_of(first)
     return not offset if stream.base_certain else -OVERTAKEN <= offset <= 0
-
-
-class _Headers:
-    """TCP headers of the last packets of one direction, to know a packet that the capture holds twice.
-
-    Two generations: when the younger is full it becomes the older, so that nothing is ever moved.
-    """
-
-    __slots__ = ("_last_id", "_older", "_younger", "numbered")
-
-    def __init__(self) -> None:
-        self.numbered = True  # False when different packets have the same IP identification: then it says nothing
-        self._last_id: int | None = None
-        self._younger: dict[tuple[int | None, int, int, int, int], tuple[int, int]] = {}
-        self._older = self._younger
-
-    def repeats(self, segment: Segment) -> bool:
-        """Whether this packet was seen before; if not, remember it.
-
-        On another interface it may come at any time: capture points see a packet many milliseconds apart, and
-        their clocks differ. On the same one, the IP identification must be the same, or it must come at once.
-        """
-        ip_id = segment.ip_id
-        header = (ip_id, segment.seq, segment.ack, segment.flags, segment.length)
-        known = self._younger.get(header) or self._older.get(header)
-        if known is not None:
-            apart = abs(segment.time_ns - known[0])
-            if known[1] != segment.interface or apart <= (COPY_WITH_ID_NS if ip_id and self.numbered else COPY_NS):
-                return True
-        elif ip_id == self._last_id:
-            self.numbered = False
-        self._last_id = ip_id
-        if len(self._younger) >= COPIES:
-            self._older, self._younger = self._younger, {}
-        self._younger[header] = segment.time_ns, segment.interface
-        return False
-
-    def knows(self, segment: Segment) -> bool:
-        """Whether this may be a copy of a packet seen before; nothing is remembered."""
-        header = (segment.ip_id, segment.seq, segment.ack, segment.flags, segment.length)
-        known = self._younger.get(header) or self._older.get(header)
-        return known is not None and (known[1] != segment.interface or bool(segment.ip_id and self.numbered))
 
 
 class _Recorder:

@@ -98,6 +98,8 @@ class Decryption:
         self.keys = keys
         self._opener = SessionOpener(keys)
         self._work: dict[int, _Opening] = {}
+        self._sessions: dict[bytes, list[Conversation]] = {}  # by device: those that opened and are not finished
+        self._told: dict[bytes, tuple[int, bytes]] = {}  # by device: what `left_behind` said last
         self._order = 0
 
     def begin(self, conversation: Conversation) -> None:
@@ -124,19 +126,45 @@ class Decryption:
 
     def end(self, conversation: Conversation) -> tuple[SessionKey, bytes] | None:
         """Finish a conversation: open what has waited. Return its AES key and the IV that the device's next
-        frame would have had, if both are known: a device that fails its next login goes on with them.
+        frame would have had, if both are known and not told yet: a device that fails its next login goes on
+        with them.
         """
-        work, secrets = self._work.pop(conversation.number), conversation.secrets
-        if secrets is None:
-            return None
-        if not work.decided:
+        work, secrets = self._work[conversation.number], conversation.secrets
+        if secrets is not None and not work.decided:
             self._decide(conversation, work, secrets, final=True)
-        while work.ready:
+        while work.ready and secrets is not None:
             self._name(conversation, secrets, heappop(work.ready))
-        if work.decryptors is None or secrets.session_key is None:
+        chain = self._chain(conversation)
+        del self._work[conversation.number]
+        address = conversation.device.address
+        live = self._sessions.get(address, [])
+        if conversation in live:
+            live.remove(conversation)
+        if not live:
+            self._sessions.pop(address, None)
+            self._told.pop(address, None)
+        return chain
+
+    def left_behind(self, conversation: Conversation) -> tuple[SessionKey, bytes] | None:
+        """Return the same as `end` for the device's connection before this one, when that is not finished yet.
+
+        A device that dials again is done with it, long before the capture shows that.
+        """
+        for earlier in reversed(self._sessions.get(conversation.device.address, [])):
+            if earlier.number < conversation.number:
+                return self._chain(earlier)
+        return None
+
+    def _chain(self, c: Conversation) -> tuple[SessionKey, bytes] | None:
+        """The AES key and next IV of the device's direction, unless they are what was told last."""
+        work, secrets = self._work[c.number], c.secrets
+        if work.decryptors is None or secrets is None or secrets.session_key is None:
             return None
         next_iv = work.decryptors[Sender.DEVICE].next_iv
-        return None if next_iv is None else (secrets.session_key, next_iv)
+        if next_iv is None or self._told.get(c.device.address) == (c.number, next_iv):
+            return None
+        self._told[c.device.address] = c.number, next_iv
+        return secrets.session_key, next_iv
 
     # -- which key -----------------------------------------------------------------------------------------------
 
@@ -162,6 +190,7 @@ class Decryption:
         work.decryptors = {s: FrameDecryptor(secrets.session_key, in_step=in_step) for s in Sender}
         secrets.patterns = {s: FailurePattern() for s in Sender}
         secrets.reader = MessageReader(salt=secrets.session_key.salt)
+        self._sessions.setdefault(c.device.address, []).append(c)
         for frame in queue:
             self._decrypt(c, work, secrets, frame)
 
@@ -220,9 +249,7 @@ class Decryption:
                 secrets.lost += 1
             elif len(secrets.bad_frames) < BAD_FRAMES:
                 position, behind_gap = pattern.frames - 1, work.gap[frame.sender]
-                secrets.bad_frames.append(
-                    BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap)
-                )
+                secrets.bad_frames.append(BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap))
             return
         work.gap[frame.sender] = False
         if opened.whole:

@@ -141,7 +141,7 @@ _SPECS: Final = (
             " Nothing has to be let in.",
             "It succeeds: only this device is blocked (MAC filter?).",
         ),
-        causes=("a firewall drops TCP 5683", "the server is off", "a stale local address (SPK106)"),
+        causes=("a firewall drops TCP 5683", "the server is off", "a stale local address in the device"),
         settle="An ICMP refusal in the capture, or the test from a computer beside the device.",
         not_it=(
             ("SPK702", "then the device's own answers to packets that are not in the capture show"),
@@ -233,7 +233,7 @@ _SPECS: Final = (
         ),
         causes=(
             "server process hangs",
-            "wrong port (SPK106)",
+            "wrong port",
             "captive portal or proxy",
             "greeting too late",
         ),
@@ -573,7 +573,7 @@ _SPECS: Final = (
         "unknown-device",
         Severity.CRITICAL,
         Group.KEYS,
-        title="The server does not know this device, or knows it with another key",
+        title="The server does not know this device, or not this key",
         short="Unknown device",
         says='The server can read "who I am", but does not know this device, or knows it with another key.',
         of="is not known to the server",

@@ -23,7 +23,7 @@ from analyzer.tracker import Tracker
 if TYPE_CHECKING:
     from analyzer.deadkey import DeadKeys
     from analyzer.decryption import Decryption
-    from analyzer.keys import KeyRing
+    from analyzer.keys import KeyRing, SessionKey
 
 PROGRESS_EVERY: Final = 8192
 """Packets between two reports of progress."""
@@ -102,7 +102,9 @@ class Analysis:
         conversation.kind = kind_of(conversation)
         if self._decryption is None:
             return
-        goes_on_with = self._decryption.end(conversation)
+        self._remember(conversation, self._decryption.end(conversation))
+
+    def _remember(self, conversation: Conversation, goes_on_with: tuple[SessionKey, bytes] | None) -> None:
         if goes_on_with is not None:
             session_key, next_iv = goes_on_with
             self._dead().remember_session(conversation.device.address, session_key.key, next_iv)
@@ -120,6 +122,8 @@ class Analysis:
         """
         dead = None
         if frame.sender is Sender.DEVICE and frame.ciphertext is not None and not conversation.server_hello:
+            if self._decryption is not None:
+                self._remember(conversation, self._decryption.left_behind(conversation))
             dead = self._dead().recognise(conversation.device.address, frame.ciphertext)
         if dead is not None:
             return f"{dead.message} under {DEAD_KEYS[dead.under]}"

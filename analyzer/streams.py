@@ -10,7 +10,7 @@ It knows TCP and nothing of Spark.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,11 +42,6 @@ RECENT_BYTES: Final = 2048
 RESENT_NS: Final = 200_000_000
 """Bytes that fill a hole this long after their successors were sent again: the shortest retransmission timer in
 use. Earlier they were overtaken on the way."""
-COPY_NS: Final = 1_000_000
-"""A packet without an IP identification seen again within this time is the same packet captured twice."""
-COPY_WITH_ID_NS: Final = 1_000_000_000
-"""One with the same IP identification is a copy within this time: a packet sent again has a new one, but hosts
-that put the same into every packet repeat a SYN with it after a second and more."""
 STEPS: Final = 64
 """Acknowledgements remembered beyond what was captured: they are the steps in which the unseen bytes came."""
 MISMATCHES: Final = 16
@@ -62,7 +57,10 @@ class Sender(StrEnum):
     @property
     def peer(self) -> Sender:
         """The other end."""
-        return Sender.SERVER if self is Sender.DEVICE else Sender.DEVICE
+        return _PEERS[self]
+
+
+_PEERS: Final = {Sender.DEVICE: Sender.SERVER, Sender.SERVER: Sender.DEVICE}
 
 
 class HoleReason(StrEnum):
@@ -282,7 +280,7 @@ class Stream:
         new = self._keep(_Piece(offset, offset + len(data), data, number, time_ns))
         if len(data) < segment.length:
             quality.cut += 1
-            self._keep(_Piece(offset + len(data), offset + segment.length, None, number, time_ns))
+            self._keep_cut(_Piece(offset + len(data), offset + segment.length, None, number, time_ns))
         if not ahead:
             if not new or time_ns - overtaken >= RESENT_NS:
                 quality.retransmitted += 1
@@ -338,7 +336,10 @@ class Stream:
         offset = self.offset_of(ack)
         if self.fin_offset is not None and offset == self.fin_offset + 1:
             offset = self.fin_offset  # the FIN has a number but is no byte
-        if offset <= self.acked or offset - max(self.next, self.highest, self.acked) > REACH:
+        if offset <= self.acked:
+            return
+        if offset - max(self.next, self.highest, self.acked) > REACH:
+            self._last_ack = -1  # said again when more is known, it may be right
             return
         self.acked = offset
         self.first_unacked = None
@@ -397,6 +398,19 @@ class Stream:
                 index += 1
             piece = piece.part(neighbour.end, piece.end)
         return new
+
+    def _keep_cut(self, piece: _Piece) -> None:
+        """File what the capture cut off a segment, as far as it lies before or behind all that waits there.
+
+        It costs the sender of a packet nothing to claim 64 KiB, so it must not cost us a walk through them.
+        """
+        piece = piece.part(self.next, piece.end)
+        first = bisect_right(self._pending, piece.offset, key=_end)
+        last = bisect_left(self._pending, piece.end, key=_start)
+        if first < last:
+            self._insert(last, piece.part(self._pending[last - 1].end, piece.end))
+            piece = piece.part(piece.offset, self._pending[first].offset)
+        self._insert(first, piece)
 
     def _insert(self, index: int, piece: _Piece) -> int:
         if piece.offset < piece.end:
@@ -482,6 +496,10 @@ def offset_near(base: int, expected: int, sequence: int) -> int:
     """
     delta = (sequence - base - expected) % SEQUENCE_SPACE
     return expected + (delta - SEQUENCE_SPACE if delta >= HALF_SPACE else delta)
+
+
+def _start(piece: _Piece) -> int:
+    return piece.offset
 
 
 def _end(piece: _Piece) -> int:

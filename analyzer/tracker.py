@@ -70,6 +70,8 @@ class Tracker:
         flow = _flow(segment)
         damaged = self._is_damaged(segment)
         conversation = self._find(flow, segment, damaged=damaged)
+        if conversation is not None and conversation.damaged and self._mostly_wrong(segment.source):
+            conversation.trust_damaged(segment.source)
         if conversation is None:
             self.stragglers += 1
         elif damaged:
@@ -229,6 +231,10 @@ class Tracker:
             return False
         count.bad += 1
         return count.good >= count.bad
+
+    def _mostly_wrong(self, source: bytes) -> bool:
+        count = self._checksums.get(source)
+        return count is not None and count.bad > count.good
 
 
 def _flow(segment: Segment) -> Flow:

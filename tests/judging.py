@@ -10,7 +10,10 @@ from typing import Any
 
 from analyzer.capture import Capture
 from analyzer.capture.packet import Packet
+from analyzer.catalogue import SPARK_PORT
 from analyzer.findings import Finding, Severity
+from analyzer.network import Decoder
+from analyzer.network.units import Segment
 from analyzer.pipeline import Analysis
 from analyzer.simulate import Packet as SimulatedPacket
 from analyzer.simulate import Simulation, World, damage, finish, simulate
@@ -33,7 +36,7 @@ def shipped(name: str) -> tuple[Packet, ...]:
     return tuple(Capture([CAPTURES / truth(name)["capture"]]))
 
 
-def verdict(packets: Iterable[Packet], *, ports: Iterable[int] = (5683,)) -> Trace:
+def verdict(packets: Iterable[Packet], *, ports: Iterable[int] = (SPARK_PORT,)) -> Trace:
     """Analyse packets as if they were a capture file of their own: they are numbered anew."""
     analysis = Analysis(ports=ports)
     for number, packet in enumerate(packets, 1):
@@ -60,6 +63,17 @@ def judged(simulation: Simulation | World, packets: Sequence[SimulatedPacket] | 
 def cut_short(packets: Iterable[Packet], limit: int) -> list[Packet]:
     """What `tcpdump -s LIMIT` would have kept."""
     return [Packet(p.number, p.time_ns, p.link_type, p.data[:limit], p.original_length, p.interface) for p in packets]
+
+
+def one_direction(packets: Iterable[Packet], *, from_server: bool, port: int = SPARK_PORT) -> list[Packet]:
+    """What a capture point holds where only one end's packets pass; other traffic stays."""
+    decode, kept = Decoder().decode, []
+    for packet in packets:
+        unit = decode(packet)
+        ours = isinstance(unit, Segment) and port in (unit.source_port, unit.target_port)
+        if not ours or (isinstance(unit, Segment) and (unit.source_port == port) == from_server):
+            kept.append(packet)
+    return kept
 
 
 def codes(trace: Trace) -> set[str]:
@@ -93,6 +107,7 @@ __all__ = [
     "cut_short",
     "damage",
     "judged",
+    "one_direction",
     "shipped",
     "simulate",
     "the",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
 
 from analyzer.conversation import Conversation
 from analyzer.frames import Frame
@@ -263,3 +266,21 @@ def assert_all_heard(talk: Talk, heard: Heard) -> None:
         assert side.captured == side.sent == side.acked == len(talk.sent[sender])
         assert side.skipped == side.rest == 0
         assert not side.lost
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """How many lines of code it takes: a measure that a busy machine does not change."""
+    lines = 0
+
+    def count(_: FrameType, event: str, __: object) -> Callable[..., Any]:
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return lines

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from analyzer import analyze
 from benchmarks.measure import cost_of
 from benchmarks.workload import write
+
+from analyzer import analyze
 
 GROWTH = 8
 SLACK = 1.15

@@ -30,7 +30,8 @@ from tcp_talk import (
 )
 
 from analyzer.capture import Capture
-from analyzer.conversation import CLOSINGS, COPIES, FIRST_FRAMES, HOLES, LAST_FRAMES, SYNS
+from analyzer.conversation import CLOSINGS, FIRST_FRAMES, HOLES, LAST_FRAMES, SYNS
+from analyzer.copies import COPIES
 from analyzer.network import Decoder, Segment
 from analyzer.network.units import ACK, FIN, RST
 from analyzer.streams import Sender
@@ -340,6 +341,7 @@ def test_what_is_missing_in_a_row_is_one_hole() -> None:
     heard = listen_to_one([s for s in talk.segments if s not in data[2:5]])
     assert heard.gaps(SERVER) == [(424, sum(s.length for s in data[2:5]))]
     assert heard.conversation.holes[0].before == data[1].number
+    assert heard.conversation.holes[0].packet == heard.holes[SERVER][0].packet  # the first that shows it
     assert heard.conversation.hole_count == 1
     assert len(heard.holes[SERVER]) == 3  # it was acknowledged in three steps
 

@@ -7,13 +7,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from decrypted import Talk, place, read, session
+from decrypted import CAPTURES, Talk, place, read, session, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.coap import encode
 from analyzer.export.plain import LONGEST_COMMENT, PlainWriter, write_plain
+from analyzer.keys import KeyRing
 from analyzer.messages import label, summary
+from analyzer.pipeline import analyze
 
 EVENT = encode(1, 2, 7, options=[(11, b"E"), (11, b"temp")], payload=b"21.5")
 
@@ -86,8 +88,22 @@ def test_two_conversations_come_in_the_order_of_the_capture_and_stay_apart(tmp_p
     assert sum(row[0] == "conversation 1" for row in rows) == len(first.messages)
     described = next(row[1] for row in rows if row[0] == "conversation 2")
     assert described == (
-        f'device {second.device.ip} port {second.device.port} ("{second.device.id}"), server 54.208.229.4 port 5683'
+        f"device {second.device.ip} port {second.device.port} ({second.device.id}), server 54.208.229.4 port 5683"
     )
+
+
+def test_a_capture_and_its_export_agree_on_packets_and_times(tmp_path: Path) -> None:
+    capture = CAPTURES / "capture-gap.pcap"
+    trace = analyze(capture, keys=KeyRing.load(CAPTURES / "keys"))
+    path = tmp_path / "plain.pcapng"
+    with path.open("wb") as stream:
+        counts = write_plain(stream, trace.conversations)
+    told = truth("capture-gap")["sessions"][0]
+    # Three frames were taken out, in two places; the frame behind each has one block, so nothing of it is left.
+    assert (counts.messages, counts.tails) == (len(told["c2s"]) + len(told["s2c"]) - 5, 0)
+    times = dict(wireshark(capture, "frame.number", "frame.time_epoch"))
+    rows = wireshark(path, "exported_pdu.orig_fno", "frame.time_epoch")
+    assert [row[1] for row in rows] == [times[row[0]] for row in rows]
 
 
 def test_addresses_of_ipv6(tmp_path: Path) -> None:

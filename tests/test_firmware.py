@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import stat
@@ -10,7 +11,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from decrypted import Line, read, session, truth
+from decrypted import CAPTURES, Line, read, session, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from analyzer.coap import ACK, CODES, CON, NON, encode
 from analyzer.export import ExportError, FirmwareCollector, FirmwareImage, collect_images, save_images
 from analyzer.export.firmware import MOST_UPDATES
 from analyzer.export.transfer import LARGEST_IMAGE
+from analyzer.keys import KeyRing
+from analyzer.pipeline import analyze
 
 PATH, QUERY = 11, 15
 CHUNK = 64
@@ -124,6 +127,22 @@ def test_a_recorded_image_is_byte_for_byte_what_the_server_sent(name: str, size:
     assert (image.missing, image.crc_failures, image.notes) == ((), 0, ())
     assert (image.chunk_size, image.store, image.address) == (256, 0, 0)
     assert image.fast == (name == "photon-fast-ota")
+
+
+@pytest.mark.parametrize("name", ["ota-complete", "photon-fast-ota"])
+def test_the_same_image_comes_out_of_the_capture_with_its_keys(name: str) -> None:
+    (conversation,) = analyze(CAPTURES / f"{name}.pcap", keys=KeyRing.load(CAPTURES / "keys")).conversations
+    (image,) = collect_images(conversation.messages)
+    assert (image.complete, image.data) == (True, sent_by_server(name))
+
+
+def test_a_chunk_of_the_slow_form_and_one_of_the_fast_form_in_one_update() -> None:
+    vectors = json.loads((CAPTURES.parent / "tests" / "vectors" / "vectors.json").read_text())
+    told = next(each for each in vectors["sessions"] if each["name"] == "photon-1.4")
+    lines = [(frame["dir"].partition("->")[0], bytes.fromhex(frame["coap"])) for frame in told["frames"]]
+    (image,) = collect_images(read(lines))
+    assert (image.data, image.complete) == (bytes(range(32)) * 2, True)
+    assert (image.crc_failures, image.refused, image.missed) == (1, 1, 1)
 
 
 def test_an_update_that_the_server_gave_up_is_partial_and_says_what_is_missing(tmp_path: Path) -> None:

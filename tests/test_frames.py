@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from types import FrameType
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tcp_talk import SERVER, frame
+from tcp_talk import SERVER, frame, lines_run
 
 from analyzer.frames import SEARCH_WINDOW, Frame, FrameReader, chain
 from analyzer.streams import Hole, HoleReason
@@ -232,24 +229,15 @@ HOSTILE = {
 }
 
 
-def lines_run(packets: list[bytes], *, searching: bool) -> int:
-    """How many lines of code it takes to read these packets."""
-    lines = 0
-
-    def count(_: FrameType, event: str, __: object) -> Callable[..., Any]:
-        nonlocal lines
-        lines += event == "line"
-        return count
-
+def work_of(packets: list[bytes], *, searching: bool) -> int:
+    """What it costs to read these packets."""
     cutter, _ = reader(searching=searching)
-    before = sys.gettrace()
-    sys.settrace(count)
-    try:
+
+    def read() -> None:
         feed(cutter, packets)
         cutter.finish()
-    finally:
-        sys.settrace(before)
-    return lines
+
+    return lines_run(read)
 
 
 @pytest.mark.parametrize("searching", [True, False])
@@ -258,6 +246,6 @@ def test_work_grows_with_the_bytes_and_no_faster(name: str, searching: bool) -> 
     packets = HOSTILE[name]
     half = packets[: len(packets) // 2] if len(packets) > 1 else [packets[0][: len(packets[0]) // 2]]
     size = sum(map(len, packets))
-    work = lines_run(packets, searching=searching)
-    assert work <= 2.3 * lines_run(half, searching=searching) + 1000
+    work = work_of(packets, searching=searching)
+    assert work <= 2.3 * work_of(half, searching=searching) + 1000
     assert work <= 100 * size

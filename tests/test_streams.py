@@ -20,6 +20,7 @@ from tcp_talk import (
     captured,
     copy_of,
     healthy,
+    lines_run,
     listen_to_one,
     sent_by,
 )
@@ -454,3 +455,30 @@ def test_what_waits_behind_a_hole_is_bounded() -> None:
         assert all(len(data) <= RECENT_BYTES for _, data in stream._recent)
         stream.finish(1, talk.now)
         assert stream.next == reader.length == 100 + 2 * size * (count - 1) + size
+
+
+@pytest.mark.parametrize("claim", [0, 60_000])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_no_packet_costs_much_whatever_waits(claim: int, direction: int) -> None:
+    stream = Stream(SERVER, Counting())
+    stream.start_at(0, certain=True)
+    talk = Talk()
+    for index in range(900):
+        stream.take(talk.packet(SERVER, ACK, b"x", seq=30_000 + 3 * index * direction))
+    assert len(stream._pending) == 900
+    segment = talk.packet(SERVER, ACK, b"y", seq=26_000)
+    segment.length += claim
+    assert lines_run(lambda: stream.take(segment)) < 400
+
+
+def test_bytes_cut_off_are_told_apart_from_bytes_that_wait() -> None:
+    talk = Talk().open()
+    base, data = talk.isn[SERVER] + 1, talk.rng.randbytes(40)
+    talk.packet(SERVER, ACK, data[20:30], seq=base + 20)
+    talk.packet(SERVER, ACK, data[:10], seq=base).length = 40
+    heard = listen_to_one(talk.segments)
+    assert heard.data[SERVER] == [(0, data[:10]), (20, data[20:30])]
+    assert [(hole.offset, hole.length, hole.reason) for hole in heard.holes[SERVER]] == [
+        (10, 10, HoleReason.CUT),
+        (30, 10, HoleReason.CUT),
+    ]

@@ -436,6 +436,16 @@ def test_checksums_left_to_the_network_card_say_nothing(checksum: int | None) ->
     assert [address for address, _, _ in listener.tracker.unfinished_checksums] == [SERVER_END[0]]
 
 
+@pytest.mark.parametrize("right", [1, 2, 5])
+def test_checksums_that_are_right_at_first_lose_nothing_when_most_are_wrong(right: int) -> None:
+    talk = healthy()
+    server = [s.number for s in talk.segments if sent_by(s) is SERVER]
+    packets = [on_the_wire(s, checksum=0xDEAD if s.number in server[right:] else None) for s in talk.segments]
+    heard = listen_to_one(decoded(*packets))
+    assert_all_heard(talk, heard)
+    assert heard.conversation.sides[SERVER].quality.set_aside == 0
+
+
 @pytest.mark.parametrize("later_ns", [0, 25 * MS, 3 * SECOND])
 @pytest.mark.parametrize("numbered", [True, False])
 def test_two_interfaces_see_every_packet_once(later_ns: int, numbered: bool) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, UsageError
@@ -15,7 +18,7 @@ from analyzer.commands.analyze import keep_only
 from analyzer.conversation import Conversation
 from analyzer.pipeline import analyze
 from analyzer.report.text import finish
-from analyzer.wording import listing, number, plural
+from analyzer.wording import listing, number, plain, plural, printable, size
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("text", "json", "jsonl", "csv")
 NAMED: Final = 4
+NUMBERED: Final = 8
+"""Connections that are named by number; more are counted."""
 
 DESCRIPTION: Final = f"""\
 Every message of CAPTURE in the clear: {common.CAPTURES}.
@@ -87,21 +92,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.conversation is not None:
         keep_only(trace, arguments.conversation)
     opened = [c for c in trace.conversations if c.messages]
-    _unopened(trace, keys, arguments)
+    # The files come first: a reader who closes the pipe after a few rows still gets them.
+    _export(opened, arguments)
     with common.output(arguments.output, force=arguments.force) as stream:
         style = common.style_of(arguments, stream)
         for piece in _rendered(trace, opened, arguments, style):
             stream.write(piece)
-    _export(opened, arguments)
+        stream.flush()
+    _say_what_stays_closed(trace, keys, arguments)
     return EXIT_DONE if opened else EXIT_FINDINGS
 
 
 def _rendered(trace: Trace, opened: list[Conversation], arguments: argparse.Namespace, style: Style) -> Iterable[str]:
     """Yield the messages in the format asked for."""
     if arguments.format == "csv":
-        from analyzer.export.csvtable import csv_lines
-
-        return csv_lines(opened, trace.time_digits)
+        return _csv(opened)
     if arguments.format in ("json", "jsonl"):
         from analyzer.report import jsonreport
 
@@ -110,10 +115,20 @@ def _rendered(trace: Trace, opened: list[Conversation], arguments: argparse.Name
     return _text(opened, arguments, style)
 
 
-def _text(opened: list[Conversation], arguments: argparse.Namespace, style: Style) -> Iterator[str]:
-    from analyzer.report.messagetable import headline, table
+def _csv(opened: list[Conversation]) -> Iterator[str]:
+    from analyzer.export.csvtable import write_csv
 
-    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+    table = io.StringIO()
+    write_csv(table, opened)
+    yield table.getvalue()
+
+
+def _text(opened: list[Conversation], arguments: argparse.Namespace, style: Style) -> Iterator[str]:
+    from analyzer.report.messagetable import NARROW, headline, table
+
+    on_terminal = arguments.output is None and sys.stdout.isatty()
+    width = max(NARROW, shutil.get_terminal_size().columns if on_terminal else NARROW)
+    style = replace(style, width=width)
     for index, c in enumerate(opened):
         lines = [""] if index else []
         total = sum(side.frames for side in c.sides.values())
@@ -123,39 +138,89 @@ def _text(opened: list[Conversation], arguments: argparse.Namespace, style: Styl
         yield finish(lines, style)
         if arguments.quiet:
             continue
-        for line in table(c, width=max(80, wide), every=arguments.all):
+        for line in table(c, width=width, every=arguments.all):
             yield finish([line], style)
 
 
-def _unopened(trace: Trace, keys: KeyRing, arguments: argparse.Namespace) -> None:
-    """Say on standard error which conversations stay closed, what was tried, and what would open them."""
-    tried = [os.path.basename(k.name) for k in keys.device_private]
-    names = listing(tried[:NAMED]) + (f" and {number(len(tried) - NAMED)} more" if len(tried) > NAMED else "")
-    if not trace.conversations:
-        print("sparkshark: no Spark connection in this capture; nothing to open.", file=sys.stderr)
+# -- what stays closed -------------------------------------------------------------------------------------------
+
+
+def _say_what_stays_closed(trace: Trace, keys: KeyRing, arguments: argparse.Namespace) -> None:
+    """Say on standard error which connections stay closed, what was tried, and what would open them."""
+    alike: dict[tuple[str, ...], list[Conversation]] = {}
     for c in trace.conversations:
-        total = sum(side.frames for side in c.sides.values())
-        if c.messages or c.kind != "spark":
-            continue
-        session = c.part("session")
-        if session is None or session.data is None:
-            if not total:
-                continue
-            why = "its login is not in the capture whole, so no RSA key can open it; only --session-key or --keylog can"
-        elif c.secrets is not None and c.secrets.offer is not None and c.secrets.offer.opened:
-            if not total:
-                continue
-            why = "its reply opens, but no message follows that belongs to this session"
-        elif not tried:
-            why = f"to open packet {number(session.packet)} the device's private key is needed: --device-key FILE"
-        else:
-            why = f"{names} {'does' if len(tried) == 1 else 'do'} not open packet {number(session.packet)}"
-            why += ". It is another device's key, or the server used another key for this device"
-        print(
-            f"sparkshark: connection {c.number} ({c.device.ip}): 0 of {plural(total, 'message')} opened; {why}."
-            f" More: sparkshark analyze {arguments.capture[0]} with the same keys",
-            file=sys.stderr,
+        if c.kind == "spark" and not c.messages:
+            alike.setdefault(_why_closed(c, keys, alone=len(trace.conversations) == 1), []).append(c)
+    opened = any(c.messages for c in trace.conversations)
+    if not alike and not opened:
+        print("sparkshark: no Spark connection in this capture; nothing to open.", file=sys.stderr)
+    mark = "~" if opened else "✕"
+    for why, closed in alike.items():
+        # Messages under a dead key are none of a session's.
+        total = sum(side.frames for c in closed for side in c.sides.values()) - sum(len(c.dead_frames) for c in closed)
+        which = "" if len(trace.conversations) == 1 else f"{_connections(closed)}: "
+        head = f"0 of {plural(total, 'message')} opened" if total > 0 else "no login, so no message to open"
+        _print(f"{mark} {which}{head}: {why[0]}.")
+        for line in why[1:]:
+            _print(f"  {line}")
+    if alike:
+        _print(f"  Which: {_same_with_analyze(arguments)}")
+
+
+def _why_closed(c: Conversation, keys: KeyRing, *, alone: bool) -> tuple[str, ...]:
+    """Return why one connection stays closed, then what to do about it. ``alone``: packets can be named."""
+    session, offer = c.part("session"), c.secrets.offer if c.secrets is not None else None
+    packet = f"packet {number(session.packet)}" if session is not None and alone else "the server's reply"
+    tried = keys.device_private
+    names = [f"{printable(os.path.basename(key.name))} ({key.fingerprint})" for key in tried[:NAMED]]
+    if len(tried) > NAMED:
+        names.append(f"{number(len(tried) - NAMED)} more")
+    given = " The session keys given do not fit either." if keys.session_keys or keys.loose_session_keys else ""
+    if session is None and not c.midway and c.reached not in ("hello", "established"):
+        return ("the login stopped before the server's reply",)
+    if session is None or session.data is None:
+        what = "begins after the login" if c.midway else "has not all of the login"
+        return (
+            f"the capture {what}, and the session key travels only there",
+            f"No RSA key can open it. Only --session-key HEX or --keylog FILE can.{given}",
         )
+    if offer is not None and offer.opened:
+        return (f"{packet} opens, but no message of this session follows",)
+    if not tried:
+        return (
+            f"{packet} opens with the device's private key only",
+            f"To open it: --device-key FILE, --keylog FILE or --session-key HEX.{given}",
+        )
+    one = len(tried) == 1
+    return (
+        f"{listing(names)} {'does' if one else 'do'} not open {packet}",
+        f"{'It is another device' if one else 'They are other devices'}'{'s key' if one else ' keys'}, or the server"
+        f" used another key for this device.{given}",
+    )
+
+
+def _connections(closed: list[Conversation]) -> str:
+    numbers = [number(c.number) for c in closed[:NUMBERED]]
+    if len(closed) > NUMBERED:
+        numbers.append(f"{number(len(closed) - NUMBERED)} more")
+    return f"connection{'s' if len(closed) > 1 else ''} {listing(numbers)}"
+
+
+def _same_with_analyze(arguments: argparse.Namespace) -> str:
+    """Return the command that judges the same captures with the same keys. Session keys stay out of it."""
+    words = ["sparkshark", "analyze", *arguments.capture]
+    for option in ("keys", "device_key", "server_key", "keylog"):
+        for path in getattr(arguments, option):
+            words += [f"--{option.replace('_', '-')}", path]
+    return printable(shlex.join(words)) + (" --session-key HEX" if arguments.session_key else "")
+
+
+def _print(line: str) -> None:
+    encoding = (sys.stderr.encoding or "ascii").lower()
+    print(line if encoding.startswith("utf") else plain(line), file=sys.stderr)
+
+
+# -- exports -----------------------------------------------------------------------------------------------------
 
 
 def _export(opened: list[Conversation], arguments: argparse.Namespace) -> None:
@@ -164,27 +229,61 @@ def _export(opened: list[Conversation], arguments: argparse.Namespace) -> None:
         from analyzer.export.plain import write_plain
 
         with common.binary_output(arguments.plain, force=arguments.force) as stream:
-            count = write_plain(stream, opened)
-        print(f"sparkshark: {arguments.plain}: {plural(int(count), 'message')} as plain CoAP.", file=sys.stderr)
+            written = write_plain(stream, opened)
+        print(f"sparkshark: {arguments.plain}: {written}, as plain CoAP.", file=sys.stderr)
     if arguments.keylog_out is not None:
-        from analyzer.keys import write_key_log
-
-        sessions = []
-        for c in opened:
-            nonce = c.part("nonce")
-            if c.secrets is not None and c.secrets.session_key is not None:
-                sessions.append((nonce.data if nonce is not None else None, c.secrets.session_key))
-        write_key_log(arguments.keylog_out, sessions, force=arguments.force)
-        print(f"sparkshark: {arguments.keylog_out}: {plural(len(sessions), 'session key')}.", file=sys.stderr)
+        _write_key_log(opened, arguments)
     if arguments.firmware is not None:
-        from analyzer.export.firmware import FirmwareCollector, save_images
+        _write_firmware(opened, arguments)
 
-        for c in opened:
-            collector = FirmwareCollector()
-            for message in c.messages:
-                collector.take(message)
-            for line in save_images(collector.images(), arguments.firmware, c.number, force=arguments.force):
-                print(f"sparkshark: {line}", file=sys.stderr)
+
+def _write_key_log(opened: list[Conversation], arguments: argparse.Namespace) -> None:
+    from analyzer.keys import SessionKey, write_key_log
+
+    sessions: list[tuple[bytes | None, SessionKey]] = []
+    short = 0
+    for c in opened:
+        nonce, key = c.part("nonce"), c.secrets.session_key if c.secrets is not None else None
+        if key is not None and key.blob is not None:
+            sessions.append((nonce.data if nonce is not None else None, key))
+        else:
+            short += 1
+    if not sessions:
+        why = "only the AES key is known, and a key log needs all 40 bytes" if short else "nothing opened"
+        print(f"sparkshark: {arguments.keylog_out}: not written: {why}.", file=sys.stderr)
+        return
+    write_key_log(arguments.keylog_out, sessions, force=arguments.force)
+    left_out = f" Left out: {plural(short, 'session')} of which only the AES key is known." if short else ""
+    print(
+        f"sparkshark: {arguments.keylog_out}: {plural(len(sessions), 'session key')}, mode 0600.{left_out}",
+        file=sys.stderr,
+    )
+
+
+def _write_firmware(opened: list[Conversation], arguments: argparse.Namespace) -> None:
+    from analyzer.export.firmware import FirmwareCollector, save_images
+
+    found = 0
+    for c in opened:
+        collector = FirmwareCollector()
+        for message in c.messages:
+            collector.take(message)
+        images = collector.images()
+        found += len(images)
+        save_images(images, arguments.firmware, c.number, force=arguments.force)
+        for image in images:
+            name = f"firmware-{c.number}-{image.number}.bin" + ("" if image.complete else ".partial")
+            lacking = sum(end - start for start, end in image.missing)
+            state = f"SHA-256 {image.sha256}" if image.complete else f"{size(lacking)} missing, see {name}.txt"
+            path = os.path.join(arguments.firmware, name)
+            print(f"sparkshark: {path}: {size(image.size)}, {plural(image.chunks, 'chunk')}, {state}.", file=sys.stderr)
+        if collector.dropped:
+            print(
+                f"sparkshark: connection {c.number}: {plural(collector.dropped, 'more update')} left out.",
+                file=sys.stderr,
+            )
+    if not found:
+        print(f"sparkshark: {arguments.firmware}: no firmware update in this capture.", file=sys.stderr)
 
 
 __all__ = ["add", "run"]

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +15,7 @@ from analyzer.findings import FINDINGS, FindingSpec
 from analyzer.handshake import STEPS
 from analyzer.report.text import Style, finish, numbered
 from analyzer.streams import Hole, Sender
-from analyzer.wording import number
+from analyzer.wording import number, wrap
 
 if TYPE_CHECKING:
     from analyzer.conversation import Conversation
@@ -40,7 +39,7 @@ and which bytes made it), or "capture": how to make one. Alone: all findings."""
 EXAMPLES: Final = """\
 examples
   sparkshark explain SPK206
-  sparkshark explain 'Reset, 5.05 Proxying Not Supported, TID:24199' capture.pcap
+  sparkshark explain 'Reset, 5.05 Proxying Not Supported, TID:24199' seed.pcap
   sparkshark explain --wireshark 'Malformed Packet'
   sparkshark explain capture
 """
@@ -131,7 +130,7 @@ def _nearest(code: str) -> str | None:
 def _paragraph(label: str, text: str) -> list[str]:
     if not text:
         return []
-    wrapped = textwrap.wrap(text, WIDTH - LABEL, break_on_hyphens=False)
+    wrapped = wrap(text, WIDTH - LABEL)
     return [f"{label if index == 0 else '':<{LABEL}}{line}" for index, line in enumerate(wrapped)]
 
 
@@ -152,7 +151,11 @@ def _row(text: str, capture: str | None, arguments: argparse.Namespace) -> Itera
     if rows:
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         for where, why, what in rows:
-            yield f"  {where:<{widths[0]}}   {why:<{widths[1]}}   {what}"
+            head = f"  {where:<{widths[0]}}   {why:<{widths[1]}}   "
+            if len(head) + len(what) <= WIDTH:
+                yield head + what
+            else:
+                yield from wrap(f"{head.rstrip()}: {what}", WIDTH, then="    ")
     if capture is None:
         yield "On port 5683 every greeting, locked block and message length is read that way."
         yield "Which packet: add a CAPTURE."

@@ -15,7 +15,8 @@ from typing import BinaryIO, Final
 
 from analyzer.export.decrypted import Decrypted, End, Ends
 from analyzer.message_table import DEVICE
-from analyzer.messages import SparkMessage, label, quote, summary
+from analyzer.messages import SparkMessage, label, summary
+from analyzer.messages.summary import name_text
 from analyzer.version import version
 
 LINK_TYPE_UPPER_PDU: Final = 252
@@ -89,7 +90,7 @@ class PlainWriter:
     def _begin(self, ends: Ends) -> int:
         """Write the interface that stands for a conversation, and return its index."""
         device, server = ends.device, ends.server
-        known = f" ({quote(device.id)})" if device.id else ""
+        known = f" ({name_text(device.id)})" if device.id else ""
         between = f"device {device.ip} port {device.port}{known}, server {server.ip} port {server.port}"
         options = _option(_INTERFACE_NAME, f"conversation {ends.number}".encode())
         options += _option(_INTERFACE_DESCRIPTION, between.encode())

@@ -37,12 +37,13 @@ class FirmwareImage:
     """What one update transferred. Sizes and offsets in bytes; a refused update without chunks is no image.
 
     ``size`` is the announced length; without one (``length_announced`` False) that of all chunks with their
-    padding. ``complete`` means that every byte is there, its CRC right and its offset beyond doubt; ``missing``
-    lists the ranges that are not. ``sha256`` (hex) is None unless complete. ``accepted`` is the device's last
-    answer to UpdateDone, None when there is none. ``chunks`` counts distinct offsets, ``repeated`` copies of
-    what was there already, ``refused`` 4.00 answers to a chunk, ``missed`` requests to send chunks again.
-    ``chunk_size``, ``store`` (0 firmware, 1 system storage, 128 application) and ``address`` are as announced,
-    the first also as seen. ``stored_file`` is True for SaveBegin. ``notes`` are phrases for people.
+    padding. ``complete`` means that every byte is there, its offset beyond doubt and its CRC right (where one
+    was sent: see ``notes``, phrases for people); ``missing`` lists the ranges that are not there. ``sha256``
+    (hex) is None unless complete. ``accepted`` is the device's last answer to UpdateDone, None when there is
+    none. ``chunks`` counts distinct offsets, ``repeated`` copies of what was there already, ``refused`` 4.00
+    answers to a chunk, ``missed`` requests to send chunks again. ``chunk_size``, ``store`` (0 firmware, 1
+    system storage, 128 application) and ``address`` are as announced, the first also as seen. ``stored_file``
+    is True for SaveBegin.
     """
 
     number: int
@@ -102,6 +103,8 @@ class Transfer:
     chunk_messages: int = 0
     first_size: int = 0
     fast: bool = False
+    by_order: bool = False
+    """A chunk came without an index."""
     crc_failures: int = 0
     unchecked: int = 0
     repeated: int = 0
@@ -161,6 +164,7 @@ class Transfer:
         elif coap.message_id in self.offsets:
             offset = self.offsets[coap.message_id]
         else:
+            self.by_order = True
             self._settle(coap.message_id, last_id)
             offset = self.at
             if len(self.offsets) < MOST_CHUNKS:
@@ -271,7 +275,7 @@ class Transfer:
         """Return what has come of it."""
         pieces = tuple(sorted(self.pieces.items()))
         covered = pieces[-1][0] + len(pieces[-1][1]) if pieces else 0
-        end = covered if self.fast else max(covered, self.at)
+        end = max(covered, self.at) if self.by_order else covered
         size = end if self.length is None else self.length
         missing = tuple(_missing(pieces, size))
         complete = self.absolute and not missing and not self.conflicts and size > 0 and self._ends_well(end)
@@ -303,12 +307,12 @@ class Transfer:
         """Tell whether nothing can have been there that the capture has not, or not here."""
         if self.length is None:
             return self.announced and self.accepted is True and not self._uncertain(end)
-        return self.fast or (self.ended and not self._uncertain(end))
+        return not self.by_order or (self.ended and not self._uncertain(end))
 
     def _uncertain(self, end: int) -> bool:
         """Tell whether offsets of the slow form, or an end that was not announced, are in doubt."""
-        if self.unsure or self.fast:
-            return self.unsure and (not self.fast or self.length is None)
+        if self.unsure or not self.by_order:
+            return self.unsure and (self.by_order or self.length is None)
         # Errors can only have moved chunks too far on, so an end at the right place rules all of them out.
         too_far = self.length is not None and end - self.length >= self.stride
         return too_far or (self.unanswered and not (self.length is not None and self.ended and end == self.at))

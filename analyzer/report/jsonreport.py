@@ -110,8 +110,26 @@ def conversation(c: Conversation, trace: Trace, *, show_secrets: bool = False) -
             {"direction": str(h.sender), "offset": h.offset, "length": h.length, "packet": h.packet} for h in c.holes
         ],
         "messages": [message(m, digits) for m in c.messages],
-        "firmware": [],
+        "firmware": _firmware(c),
     }
+
+
+def _firmware(c: Conversation) -> list[Json]:
+    """Return what each over-the-air update transferred; ``missing`` lists (first byte, byte behind the last)."""
+    if not c.messages:
+        return []
+    from analyzer.export.firmware import collect_images  # noqa: PLC0415 - only with keys
+
+    return [
+        {
+            "size": image.size,
+            "sha256": image.sha256,
+            "complete": image.complete,
+            "chunks": image.chunks,
+            "missing": [list(part) for part in image.missing],
+        }
+        for image in collect_images(c.messages)
+    ]
 
 
 def _endpoint(end: Endpoint, *, full: bool) -> Json:
@@ -155,7 +173,7 @@ def _handshake(c: Conversation, digits: int, *, show_secrets: bool) -> Json:
         and {
             **_place(session, digits),
             "bytes": session.sent,
-            **_offer_opened(c.secrets, show_secrets=show_secrets),
+            **_offer_opened(c.secrets, established=c.reached == "established", show_secrets=show_secrets),
         },
     }
 
@@ -167,12 +185,15 @@ def _identity_opened(secrets: Secrets | None) -> Json:
     return {"opened": found is not None, "nonce_matches": None if found is None else found.nonce_matches}
 
 
-def _offer_opened(secrets: Secrets | None, *, show_secrets: bool) -> Json:
+def _offer_opened(secrets: Secrets | None, *, established: bool, show_secrets: bool) -> Json:
     offer = secrets.offer if secrets is not None else None
+    signature = "not-checked" if offer is None else offer.signature
+    if signature == "invalid" and established and offer is not None and offer.signed_by is None:
+        signature = "not-checked"  # the device accepted it, so the keys given are those of other servers
     key = secrets.session_key.blob if secrets is not None and secrets.session_key is not None else None
     return {
         "opened": None if offer is None else offer.opened,
-        "signature": "not-checked" if offer is None else offer.signature,
+        "signature": signature,
         "key": key.hex() if show_secrets and key is not None else None,
     }
 
@@ -194,6 +215,7 @@ def finding(f: Finding, trace: Trace) -> Json:
         "name": spec.name,
         "severity": str(f.severity),
         "confidence": str(f.confidence),
+        "because": f.because.lstrip(",: ") or None,
         "title": spec.title,
         "summary": f.summary,
         "evidence": [{"text": e.text, "packets": list(e.packets)} for e in f.evidence],

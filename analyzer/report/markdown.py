@@ -47,7 +47,7 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
     if redactor is None:
         return text
     text = redactor.shorten(text)
-    return text + (f"\nShortened: {listing(redactor.told)}.\n" if redactor.told else "")
+    return text + (f"\nShortened: {listing(sorted(redactor.told))}.\n" if redactor.told else "")
 
 
 def _state(state: str) -> str:
@@ -56,12 +56,14 @@ def _state(state: str) -> str:
 
 
 def _next(steps: tuple[str, ...]) -> list[str]:
-    """The first thing to do, with its command."""
+    """The first thing to do, and the first command with what is said about it."""
     if not steps:
         return []
-    line = f"**Next:** {_escape(steps[0].strip())}"
-    commands = [step.strip() for step in steps if step.startswith("  ")]
-    return ["", f"{line} `{commands[0]}`" if commands else line]
+    place = next((index for index, step in enumerate(steps) if index and step.startswith("  ")), None)
+    if place is None:
+        return ["", f"**Next:** {_escape(steps[0].strip())}"]
+    said = list(dict.fromkeys((steps[0], steps[place - 1])))
+    return ["", f"**Next:** {_escape(' '.join(step.strip() for step in said))} `{steps[place].strip()}`"]
 
 
 def _story(story: Story, trace: Trace) -> str:

@@ -11,16 +11,21 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from analyzer.conversation import Conversation
+from analyzer.export.firmware import FirmwareImage, collect_images
 from analyzer.messages import SparkMessage, label, summary
-from analyzer.wording import duration, number, plural, size, span
+from analyzer.wording import duration, number, plural, printable, size
 
 NARROW: Final = 80
-HEAD: Final = 21
+PACKET: Final = 7
+TIME: Final = 8
 NAME: Final = 18
-ANSWERS: Final = 13
+ANSWERS: Final = 10
+"""Columns for the packet and the delay of an answer. A longer one takes them from the content in its row."""
+GAP: Final = 2
 FOLDED: Final = ("Chunk", "ChunkReceived", "ChunkAck")
 """Messages of an update that a run is made of."""
 FEWEST_FOLDED: Final = 6
+HASH_SHOWN: Final = 8
 
 
 @dataclass(slots=True)
@@ -34,55 +39,98 @@ class _Run:
         return [m for m in self.messages if m.name == "Chunk"]
 
 
+class _Layout:
+    """The columns of one conversation's table: as wide as its longest packet number and time need them."""
+
+    def __init__(self, c: Conversation, width: int) -> None:
+        self.start_ns = c.start_ns
+        self.width = width
+        last = max((m.packet for m in c.messages), default=0)
+        chunks = [m.packet for m in c.messages if m.name in FOLDED]
+        widest = max(len(str(last)), len(_span(chunks[0], chunks[-1])) if chunks else 0)
+        self.packet = max(PACKET, widest)
+        self.time = max(TIME, max((len(self._when(m)) for m in c.messages[-1:]), default=0))
+        self.content = self.packet + self.time + NAME + 6
+
+    def header(self) -> str:
+        """The names of the columns."""
+        head = f"{'packet':>{self.packet}} {'time':>{self.time}}     {'message':<{NAME}}"
+        return f"{head + 'content':<{self.width - ANSWERS}}answers"
+
+    def row(self, packets: str, message: SparkMessage, name: str, text: str, answers: str = "") -> str:
+        """One row; content that does not fit is cut."""
+        arrow = "→" if message.direction == "device" else "←"
+        head = f"{packets:>{self.packet}} {self._when(message):>{self.time}}  {arrow}  {name:<{NAME}}"
+        if len(name) >= NAME:
+            head += " "
+        end = self.width - (max(ANSWERS, len(answers)) + GAP if answers else 0)
+        room = max(end - len(head), 0)
+        shown = text if len(text) <= room else text[: max(room - 3, 0)] + "..."
+        line = f"{head}{shown}"
+        return (f"{line:<{end + GAP}}{answers}" if answers else line).rstrip()
+
+    def _when(self, message: SparkMessage) -> str:
+        return f"{(message.time_ns - self.start_ns) / 1e9:.3f} s"
+
+
 def table(c: Conversation, *, width: int = NARROW, every: bool = False) -> Iterator[str]:
     """Yield the lines of one conversation's table; ``every`` lists each chunk of an update."""
-    content = width - HEAD - NAME - ANSWERS - 1
-    yield f"{'packet':>7} {'time':>9}    {'message':<{NAME}}{'content':<{content}} answers"
+    layout = _Layout(c, width)
+    images = collect_images(c.messages)
+    yield layout.header()
     run = _Run()
     for message in c.messages:
         if not every and message.name in FOLDED:
             run.messages.append(message)
             continue
-        yield from _told(run, c, content)
+        yield from _told(run, layout, images)
         run = _Run()
-        yield _row(message, c, content)
-    yield from _told(run, c, content)
+        yield _row(message, layout, images)
+    yield from _told(run, layout, images)
 
 
-def _told(run: _Run, c: Conversation, content: int) -> Iterator[str]:
+def _told(run: _Run, layout: _Layout, images: list[FirmwareImage]) -> Iterator[str]:
     if len(run.messages) < FEWEST_FOLDED or not run.chunks:
         for message in run.messages:
-            yield _row(message, c, content)
+            yield _row(message, layout, images)
         return
     chunks = run.chunks
     first, last = run.messages[0], run.messages[-1]
     good = sum(1 for m in chunks if m.values.get("crc_ok"))
     refused = sum(1 for m in run.messages if "error" in m.values)
     total = sum(int(m.values.get("size", 0)) for m in chunks)
+    image = next((i for i in images if i.first_packet <= chunks[-1].packet and chunks[0].packet <= i.last_packet), None)
+    if image is not None and len(chunks) == image.chunks:
+        total = min(total, image.size)  # the last chunk is filled up
     took = last.time_ns - first.time_ns
     rate = f", {size(round(total * 1e9 / took))}/s" if took else ""
-    text = f"{number(refused)} refused, CRC {number(good)} of {number(len(chunks))}{rate}"
-    yield (
-        f"{span(first.packet, last.packet):>7} {_time(first, c):>9} ←  {f'{number(len(chunks))} × Chunk':<{NAME}}{text}"
-    ).rstrip()
+    text = f"{number(refused)} missed, CRC {number(good)} of {number(len(chunks))}{rate}"
+    yield layout.row(_span(first.packet, last.packet), chunks[0], f"{number(len(chunks))} × Chunk", text)
 
 
-def _row(message: SparkMessage, c: Conversation, content: int) -> str:
-    arrow = "→" if message.direction == "device" else "←"
-    told = summary(message)
+def _span(first: int, last: int) -> str:
+    """Packets as the column has them: bare digits, which one can search for."""
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def _row(message: SparkMessage, layout: _Layout, images: list[FirmwareImage]) -> str:
+    text = summary(message)
+    if message.name == "UpdateDone" and message.direction == "server":
+        text = _hash(message, images) or text
     answers = ""
     if message.answers_packet is not None:
-        answers = number(message.answers_packet)
+        answers = str(message.answers_packet)
         if message.answer_ns is not None:
             answers += f", {duration(message.answer_ns)}"
-    room = content if answers else content + ANSWERS
-    cut = told if len(told) <= room else told[: room - 3] + "..."
-    head = f"{number(message.packet):>7} {_time(message, c):>9} {arrow}  {label(message):<{NAME}}"
-    return f"{head}{cut:<{content}} {answers}".rstrip()
+    return layout.row(str(message.packet), message, label(message), text, answers)
 
 
-def _time(message: SparkMessage, c: Conversation) -> str:
-    return f"{(message.time_ns - c.start_ns) / 1e9:.3f} s"
+def _hash(done: SparkMessage, images: list[FirmwareImage]) -> str | None:
+    """Say which image a transfer has just ended, when all of it is there."""
+    before = [image for image in images if image.first_packet < done.packet]
+    if not before or before[-1].sha256 is None:
+        return None
+    return f"SHA-256 {before[-1].sha256[:HASH_SHOWN]}...{before[-1].sha256[-HASH_SHOWN:]}"
 
 
 def headline(c: Conversation) -> str:
@@ -96,5 +144,5 @@ def headline(c: Conversation) -> str:
     if c.device.id:
         parts.append(f"device {c.device.id}")
     if secrets is not None and secrets.key_source:
-        parts.append(os.path.basename(secrets.key_source))
+        parts.append(printable(os.path.basename(secrets.key_source)))
     return " · ".join(parts)

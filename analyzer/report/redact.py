@@ -48,10 +48,11 @@ def device_letter(index: int) -> str:
 
 
 class Redactor:
-    """Replaces what a capture says about its network. ``told`` lists what kinds were shortened."""
+    """Replaces what a capture says about its network. ``told`` lists what kinds of it were met and shortened."""
 
     def __init__(self, trace: Trace) -> None:
         self._replace: dict[str, str] = {}
+        self._kind: dict[str, str] = {}
         self._named: Counter[str] = Counter()
         self.told: list[str] = []
         for c in trace.conversations:
@@ -74,8 +75,8 @@ class Redactor:
         for file in trace.captures:
             base = re.split(r"[\\/]", file.path)[-1]
             if base != file.path:
-                self._replace[file.path] = self._replace[printable(file.path)] = printable(base)
-                self._tell("file names")
+                self._keep(file.path, printable(base), "file names")
+                self._keep(printable(file.path), printable(base), "file names")
         known = [re.escape(key) for key in sorted(self._replace, key=len, reverse=True)]
         # A part of a longer number or address is none: not inside digits, letters, or dots with digits.
         self._pattern = re.compile(
@@ -89,7 +90,7 @@ class Redactor:
         shown = self.shorten(report)
         if not self.told:
             return shown
-        return shown + "\n".join(wrap(f"Shortened: {listing(self.told)}.", 80)) + "\n"
+        return shown + "\n".join(wrap(f"Shortened: {listing(sorted(self.told))}.", 80)) + "\n"
 
     def shorten(self, text: str) -> str:
         """Return one piece of text with everything shortened; columns stay where they are."""
@@ -100,6 +101,8 @@ class Redactor:
     def _shortened(self, found: re.Match[str]) -> str:
         old, gap = found[1], found[2] or ""
         new = self._replace.get(old) or self._unknown(old)
+        if (kind := self._kind.get(old)) and kind not in self.told:
+            self.told.append(kind)
         return new + " " * max(min(2, len(gap)), len(old) + len(gap) - len(new)) if gap else new
 
     def _unknown(self, text: str) -> str:
@@ -118,24 +121,20 @@ class Redactor:
         except ValueError:
             return text
         if address.is_global:
-            self._replace[text] = PUBLIC
-        else:
-            self._replace[text] = f"{name} {device_letter(self._named[name])}"
-            self._named[name] += 1
-        self._tell("addresses")
-        return self._replace[text]
+            return self._keep(text, PUBLIC, "addresses")
+        letter = device_letter(self._named[name])
+        self._named[name] += 1
+        return self._keep(text, f"{name} {letter}", "addresses")
 
     def _device_id(self, text: str) -> str:
-        self._tell("device IDs")
-        return self._replace.setdefault(text, f"{text[:4]}…{text[-4:]}")
+        return self._keep(text, f"{text[:4]}…{text[-4:]}", "device IDs")
 
     def _hardware(self, text: str) -> str:
-        self._tell("hardware addresses")
-        return self._replace.setdefault(text, f"{text[:8]}:…")
+        return self._keep(text, f"{text[:8]}:…", "hardware addresses")
 
-    def _tell(self, what: str) -> None:
-        if what not in self.told:
-            self.told.append(what)
+    def _keep(self, text: str, shown: str, kind: str) -> str:
+        self._replace[text], self._kind[text] = shown, kind
+        return shown
 
     # -- JSON: value by value, because its strings are escaped ----------------------------------------------------
 

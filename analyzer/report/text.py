@@ -396,7 +396,9 @@ def _footer(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     if trace.first_ns is not None:
         what += f", {duration(trace.duration_ns)} from {moment(trace.first_ns)}"
     joint = "  " if any("×" in code for code in codes) else " "
-    lines = wrap(f"{joint.join(codes)} · {what}" if codes else what, style.width)
+    found = joint.join(codes)
+    whole = f"{found} · {what}" if found else what
+    lines = [whole] if len(whole) <= style.width else [*wrap(found, style.width), *wrap(what, style.width)]
     lead: Finding | None = verdict.lead
     if lead is not None and lead.code not in UNSAID:
         lines.append(f"More: sparkshark explain {lead.code}")

@@ -56,6 +56,7 @@ def judge(trace: Trace) -> None:
     """Run every rule and put the folded findings, worst first, into the trace."""
     findings: list[Finding] = []
     unchecked: list[NotChecked] = []
+    places = keyed.Places(trace) if trace.keys else None
     for conversation, again in zip(trace.conversations, _dialled_again(trace), strict=True):
         facts = Facts(conversation, trace, again)
         own: list[Finding] = []
@@ -65,11 +66,11 @@ def judge(trace: Trace) -> None:
                     own.append(said)
                 elif not (trace.keys and said.code in SETTLED_BY_KEYS):
                     unchecked.append(said)
-        if trace.keys:
-            _with_keys(facts, own, unchecked)
+        if places is not None:
+            keyed.add_proofs(facts, places, own, unchecked)
         if not any(finding.severity in BAD for finding in own):
             own += session.healthy(facts)
-            if trace.keys and conversation.secrets is not None:
+            if places is not None and conversation.secrets is not None:
                 for finding in own:
                     if finding.code == "SPK001":
                         keyed.proof_of_health(facts, conversation.secrets, finding)
@@ -94,19 +95,3 @@ def _dialled_again(trace: Trace) -> list[int | None]:
         times.append(later.get(ends))
         later[ends] = c.start_ns
     return times[::-1]
-
-
-def _with_keys(facts: Facts, own: list[Finding], unchecked: list[NotChecked]) -> None:
-    """Add what the keys prove about one conversation."""
-    ring, secrets = facts.trace.keys, facts.conversation.secrets
-    if ring is None or secrets is None:
-        return
-    for rule in (keyed.reply_not_used, keyed.identity_refused, keyed.frames_do_not_open):
-        for said in rule(facts, ring, secrets):
-            if isinstance(said, Finding):
-                own.append(said)
-            else:
-                unchecked.append(said)
-    for finding in own:
-        if finding.code == "SPK208":
-            keyed.proof_of_hello(facts, secrets, finding)

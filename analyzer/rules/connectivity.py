@@ -104,13 +104,13 @@ def _answered_arp(facts: Facts) -> Evidence | None:
 
 def refused(facts: Facts) -> Iterator[Finding]:
     """SPK102: RST to the SYN, or from the server's side before any byte."""
-    c = facts.conversation
-    reset = next((x for x in c.closings if x.sender is Sender.SERVER and x.how == "rst"), None)
-    if reset is None or facts.server.sent or facts.device.sent or not c.syns or reset is not facts.first_closing:
+    c, reset = facts.conversation, facts.first_closing
+    if reset is None or reset.sender is not Sender.SERVER or reset.how != "rst":
         return
-    if c.syn_ack is None and c.connected is not None:
-        return  # it was accepted, in a packet that is not in the capture
-    if c.syn_ack is None:
+    if facts.server.sent or facts.device.sent or not c.syns:
+        return
+    accepted = c.syn_ack or c.connected
+    if accepted is None:
         yield facts.finding(
             "SPK102",
             Confidence.CERTAIN,
@@ -122,25 +122,23 @@ def refused(facts: Facts) -> Iterator[Finding]:
             because="that the request to connect is refused.",
             ruled_out=(RuledOut("SPK101", "a refusal is an answer: the way to the server is open"),),
         )
-        return
-    if c.syn_ack is None or reset.time_ns - c.syn_ack.time_ns > AT_ONCE:
-        return
-    evidence = [
-        Evidence(
-            f"Accepted in {packets([c.syn_ack.packet])}, cut off by the server's side in {packets([reset.packet])},"
-            f" {duration(reset.time_ns - c.syn_ack.time_ns)} later, before a byte was sent.",
-            (c.syn_ack.packet, reset.packet),
-        )
-    ]
-    if abs(reset.ttl - c.syn_ack.ttl) > MIDDLEBOX_HOPS:
-        evidence.append(
+    elif reset.time_ns - accepted.time_ns <= AT_ONCE:
+        evidence = [
             Evidence(
-                f"The reset comes from another machine than the acceptance: time-to-live {reset.ttl} against"
-                f" {c.syn_ack.ttl}. A firewall in between sent it.",
-                (reset.packet,),
+                f"Accepted in {packets([accepted.packet])}, cut off by the server's side in {packets([reset.packet])},"
+                f" {duration(reset.time_ns - accepted.time_ns)} later, before a byte was sent.",
+                (accepted.packet, reset.packet),
             )
-        )
-    yield facts.finding("SPK102", Confidence.STRONG, *evidence, because="that the connection is cut off at once.")
+        ]
+        if accepted is c.syn_ack and abs(reset.ttl - accepted.ttl) > MIDDLEBOX_HOPS:
+            evidence.append(
+                Evidence(
+                    f"The reset comes from another machine than the acceptance: time-to-live {reset.ttl} against"
+                    f" {accepted.ttl}. A firewall in between sent it.",
+                    (reset.packet,),
+                )
+            )
+        yield facts.finding("SPK102", Confidence.STRONG, *evidence, because="that the connection is cut off at once.")
 
 
 def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
@@ -217,7 +215,7 @@ def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
     late = device_left and facts.nonce is not None and end is not None and end.time_ns < facts.nonce.first_ns
     if (facts.server.sent and not late) or not _only_pinged(facts):
         return
-    if end is not None and end.how == "rst" and end.sender is Sender.SERVER and waited <= AT_ONCE and c.syn_ack:
+    if end is not None and end.how == "rst" and end.sender is Sender.SERVER and waited <= AT_ONCE:
         return  # SPK102
     if end is None and waited < DEVICE_READ_LIMIT * NS:
         yield facts.not_checked(

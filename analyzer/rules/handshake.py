@@ -39,6 +39,9 @@ def _short_nonce(facts: Facts) -> Iterator[Finding | NotChecked]:
             f"Only {size(nonce.sent)} of the greeting are there, and the capture ends {duration(waited)} later.",
         )
         return
+    if nonce.missing and not facts.cut:
+        yield facts.not_checked("SPK201", f"{size(nonce.missing)} at the start of the server's greeting are missing.")
+        return
     if not facts.delivered(Sender.SERVER):
         yield facts.not_checked(
             "SPK201",
@@ -205,7 +208,7 @@ def refused_identity(facts: Facts) -> Iterator[Finding | NotChecked]:
         return
     yield facts.finding(
         "SPK204",
-        Confidence.STRONG if at_once else Confidence.LIKELY,
+        Confidence.STRONG if at_once and identity.received else Confidence.LIKELY,
         Evidence(
             f'"Who I am" was whole in packet {number(identity.packet)}; the server closed in {packets([end.packet])},'
             f" {duration(waited)} later, and sent nothing.",

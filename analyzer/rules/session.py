@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from analyzer.catalogue import HELLO_FRAMES, NONCE_SIZE, PING_ANSWER_LIMIT, SESSION_SIZE
+from analyzer.catalogue import NONCE_SIZE, PING_ANSWER_LIMIT, SESSION_SIZE
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, Severity
 from analyzer.rules.facts import NS, Facts
+from analyzer.sessionwatch import STALL, Ping, Update
 from analyzer.streams import Sender
 from analyzer.wording import duration, number, packets, plural
 
@@ -22,8 +23,11 @@ ASKS: Final = 2
 """Reports of a missing chunk in a row, at the 3 s timer and without a chunk in answer."""
 REPORTS: Final = 3
 """Reports of missing chunks that the server acknowledged, from which parts were missed again and again."""
-STALL: Final = 12 * NS
 ANSWER_SLACK: Final = 0.95
+PATIENT: Final = 1.25
+"""A device that still talks this much later than its 10 s has not asked, or was answered."""
+CARRIES_ON: Final = 3
+"""Messages of the receiver after a broken length: who has lost the framing waits for the rest and says nothing."""
 
 
 def healthy(facts: Facts) -> Iterator[Finding]:
@@ -57,26 +61,33 @@ def healthy(facts: Facts) -> Iterator[Finding]:
     yield facts.finding("SPK001", Confidence.STRONG, *evidence, silence=True)
 
 
-def framing_lost(facts: Facts) -> Iterator[Finding]:
+def framing_lost(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK501: a length that cannot be one, without a hole before it."""
     c = facts.conversation
     if facts.reached != "established" or facts.device.midway or facts.server.midway or not facts.is_spark:
         return
-    for side in (facts.device, facts.server):
-        holes = [h.offset for h in c.holes]
-        for lost in side.lost[:1]:
-            if lost.offset == NONCE_SIZE + SESSION_SIZE or any(offset <= lost.offset for offset in holes):
-                continue
-            yield facts.finding(
+    for sender, side in c.sides.items():
+        lost = next(iter(side.lost), None)
+        holes = (hole.offset for hole in c.holes if hole.sender is sender)
+        if lost is None or lost.offset == NONCE_SIZE + SESSION_SIZE or any(offset <= lost.offset for offset in holes):
+            continue
+        if sum(f.sender is sender.peer and f.time_ns > lost.time_ns for f in c.last_frames) >= CARRIES_ON:
+            yield facts.not_checked(
                 "SPK501",
-                Confidence.STRONG,
-                Evidence(
-                    f"Packet {number(lost.packet)}: a length of {number(lost.field)} from the {lost.sender}, where a"
-                    " message should begin.",
-                    (lost.packet,),
-                ),
-                packet=number(lost.packet),
+                f"A length in packet {number(lost.packet)} cannot be one, yet the {sender.peer} carries on: what it"
+                " received is not what the capture holds.",
             )
+            continue
+        yield facts.finding(
+            "SPK501",
+            Confidence.STRONG,
+            Evidence(
+                f"Packet {number(lost.packet)}: a length of {number(lost.field)} from the {sender}, where a message"
+                " should begin.",
+                (lost.packet,),
+            ),
+            packet=number(lost.packet),
+        )
 
 
 def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
@@ -85,40 +96,54 @@ def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
     if ping is None or not facts.is_spark or facts.unseen is not None or facts.reached != "established":
         return
     if c.watch.update is not None and c.watch.update.last_ns > ping.time_ns - STALL:
-        return
+        return  # SPK601, SPK602: in an update the device asks for chunks
     waited = facts.watched_until - ping.time_ns
     if waited < PING_ANSWER_LIMIT * ANSWER_SLACK * NS:
-        yield NotChecked(
+        yield facts.not_checked(
             "SPK503",
-            f"{'The connection' if c.closings else 'The capture'} ends {duration(waited)} after the device's ping (packet"
-            f" {number(ping.packet)}); the server has 10 s to answer it.",
-            (c.number,),
+            f"{'The connection' if c.closings else 'The capture'} ends {duration(waited)} after the device's ping"
+            f" (packet {number(ping.packet)}); the server has 10 s to answer it.",
         )
         return
     if facts.device.acked < facts.device.sent:
         return  # SPK505: it was not even delivered
-    lost = [h for h in c.holes if h.sender is Sender.SERVER and h.time_ns >= ping.time_ns]
-    if lost or facts.server.sent > facts.server.captured + sum(h.length for h in c.holes if h.sender is Sender.SERVER):
+    if _stays_without_answer(facts, ping):
         return
-    end = facts.closing(Sender.DEVICE)
-    evidence = [
-        Evidence(
-            f"Packet {number(ping.packet)}: 18 bytes from the device after 15 s of silence, a ping. It was acknowledged,"
-            f" but no message came in {duration(waited)}.",
-            (ping.packet,),
-        )
-    ]
-    if c.watch.pings_answered:
-        evidence.append(Evidence(f"Before it, {plural(c.watch.pings_answered, 'ping was', 'pings were')} answered."))
-    if end is not None and end is facts.first_closing:
-        evidence.append(Evidence(f"The device then hung up ({packets([end.packet])}).", (end.packet,)))
+    if facts.server.sent > facts.server.captured or facts.server.rest:
+        lost = any(h.sender is Sender.SERVER and h.time_ns >= ping.time_ns for h in c.holes)
+        if lost or facts.server.rest:
+            yield facts.not_checked(
+                "SPK503", f"Bytes from the server after the device's ping (packet {number(ping.packet)}) are missing."
+            )
+            return
     yield facts.finding(
         "SPK503",
         Confidence.STRONG,
-        *evidence,
+        *_ping_story(facts, ping, waited),
         because="that the server's program hangs: its computer still confirms packets.",
         silence=True,
     )
+
+
+def _stays_without_answer(facts: Facts, ping: Ping) -> bool:
+    """Whether the device goes on longer than it waits for an answer to a ping: then it was none."""
+    patience = PING_ANSWER_LIMIT * PATIENT * NS
+    return any(
+        f.sender is Sender.DEVICE and f.time_ns > ping.time_ns + patience for f in facts.conversation.last_frames
+    )
+
+
+def _ping_story(facts: Facts, ping: Ping, waited: int) -> Iterator[Evidence]:
+    watch, end = facts.conversation.watch, facts.closing(Sender.DEVICE)
+    yield Evidence(
+        f"Packet {number(ping.packet)}: 18 bytes from the device after 15 s of silence, a ping. It was acknowledged,"
+        f" but no message came in {duration(waited)}.",
+        (ping.packet,),
+    )
+    if watch.pings_answered:
+        yield Evidence(f"Before it, {plural(watch.pings_answered, 'ping was', 'pings were')} answered.")
+    if end is not None and end is facts.first_closing:
+        yield Evidence(f"The device then hung up ({packets([end.packet])}).", (end.packet,))
 
 
 def packets_lost(facts: Facts) -> Iterator[Finding]:
@@ -168,41 +193,11 @@ def update_fails(facts: Facts) -> Iterator[Finding | NotChecked]:
     if update is None or not facts.is_spark or facts.unseen is not None:
         return
     if update.asked >= ASKS and update.last_asked is not None:
-        repeats = update.acknowledged >= REPORTS
-        yield facts.finding(
-            "SPK602" if repeats else "SPK601",
-            Confidence.STRONG,
-            Evidence(
-                f"{plural(update.chunks, 'frame')} of {update.size} bytes from the server, the last in packet"
-                f" {number(update.last_packet)}: chunks of an update.",
-                (update.first_packet, update.last_packet),
-            ),
-            Evidence(
-                f"After it the device asked {plural(update.asked, 'time')} at intervals of 3 s (packets"
-                f" {number(update.first_asked or 0)} to {number(update.last_asked)}), and no chunk came any more.",
-                (update.first_asked or 0, update.last_asked),
-            ),
-            *(
-                [
-                    Evidence(
-                        f"Before that, the server acknowledged {plural(update.acknowledged, 'report')} of a missing chunk"
-                        " and sent a chunk again."
-                    )
-                ]
-                if repeats
-                else []
-            ),
-            summary=None
-            if repeats
-            else f"A firmware update stops after {plural(update.chunks, 'chunk')}: the device asks for the next one, and"
-            " the server sends none.",
-            because="that the server has given up the update." if repeats else "that the server stopped in mid-update.",
-            silence=True,
-            chunks=update.chunks,
-        )
+        yield _chunk_missing(facts, update)
         return
     waited = facts.watched_until - update.last_ns
-    if not update.device_since and not update.server_since and waited >= STALL:
+    looks_real = update.begun_packet is not None or update.answered >= update.chunks - 1
+    if not update.device_since and not update.server_since and waited >= STALL and looks_real:
         yield facts.finding(
             "SPK601",
             Confidence.LIKELY,
@@ -217,4 +212,43 @@ def update_fails(facts: Facts) -> Iterator[Finding | NotChecked]:
         )
 
 
-__all__ = ["HELLO_FRAMES", "framing_lost", "healthy", "packets_lost", "ping_unanswered", "update_fails"]
+def _chunk_missing(facts: Facts, update: Update) -> Finding:
+    """The device asks for a chunk and gets none: the server gave up (SPK602), or stopped (SPK601)."""
+    first, last = update.first_asked or 0, update.last_asked or 0
+    evidence = [
+        Evidence(
+            f"{plural(update.chunks, 'frame')} of {update.size} bytes from the server, the last in packet"
+            f" {number(update.last_packet)}: chunks of an update.",
+            (update.first_packet, update.last_packet),
+        ),
+        Evidence(
+            f"After it the device asked {plural(update.asked, 'time')} at intervals of 3 s (packets {number(first)} to"
+            f" {number(last)}), and no chunk came any more.",
+            (first, last),
+        ),
+    ]
+    if update.acknowledged >= REPORTS:
+        evidence.append(
+            Evidence(
+                f"Before that, the server acknowledged {plural(update.acknowledged, 'report')} of a missing chunk and"
+                " sent a chunk again."
+            )
+        )
+        return facts.finding(
+            "SPK602",
+            Confidence.STRONG,
+            *evidence,
+            because="that the server has given up the update.",
+            silence=True,
+            chunks=update.chunks,
+        )
+    return facts.finding(
+        "SPK601",
+        Confidence.STRONG,
+        *evidence,
+        summary=f"A firmware update stops after {plural(update.chunks, 'chunk')}: the device asks for the next one, and"
+        " the server sends none.",
+        because="that the server stopped in mid-update.",
+        silence=True,
+        chunks=update.chunks,
+    )

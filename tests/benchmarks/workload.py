@@ -116,9 +116,8 @@ class _Talk:
         own, peer = (0, 1) if step.device else (1, 0)
         numbers = self._next[own], self._next[peer] if step.flags & ACK else 0
         self._next[own] += len(step.payload) + bool(step.flags & 0x03)
-        ends = (self._device, SERVER), (self._port, PORT)
-        (source, target), (source_port, target_port) = ends if step.device else (ends[0][::-1], ends[1][::-1])
-        return _ethernet(source, target, source_port, target_port, *numbers, step.flags, step.payload)
+        ends = (self._device, self._port), (SERVER, PORT)
+        return _ethernet(*(ends if step.device else ends[::-1]), numbers, step.flags, step.payload)
 
 
 def _web(rng: random.Random) -> bytes:
@@ -126,17 +125,19 @@ def _web(rng: random.Random) -> bytes:
     flow = rng.randrange(4096)
     inside, outside = struct.pack(">HH", 0x0A02, flow), struct.pack(">HH", 0x5DB8, flow)
     payload = _noise(rng, rng.choice(WEB_SIZES))
-    return _ethernet(outside, inside, 443, 40_000 + flow, rng.getrandbits(32), rng.getrandbits(32), ACK, payload)
+    numbers = rng.getrandbits(32), rng.getrandbits(32)
+    return _ethernet((outside, 443), (inside, 40_000 + flow), numbers, ACK, payload)
 
 
 def _ethernet(
-    source: bytes, target: bytes, source_port: int, target_port: int, seq: int, ack: int, flags: int, payload: bytes
+    sender: tuple[bytes, int], receiver: tuple[bytes, int], numbers: tuple[int, int], flags: int, payload: bytes
 ) -> bytes:
-    """A frame with IPv4 and TCP headers, checksums and all."""
+    """A frame with IPv4 and TCP headers, checksums and all; ``numbers`` are sequence and acknowledgement."""
+    (source, source_port), (target, target_port) = sender, receiver
     length = 20 + len(payload)
-    ip = struct.pack(">BBHHHBB", 0x45, 0, 20 + length, seq & 0xFFFF, 0x4000, 64, 6)
+    ip = struct.pack(">BBHHHBB", 0x45, 0, 20 + length, numbers[0] & 0xFFFF, 0x4000, 64, 6)
     ip += _checksum(ip + source + target) + source + target
-    ports = struct.pack(">HHIIBBH", source_port, target_port, seq, ack, 0x50, flags, 8192)
+    ports = struct.pack(">HHIIBBH", source_port, target_port, *numbers, 0x50, flags, 8192)
     summed = _checksum(source + target + struct.pack(">HH", 6, length) + ports + b"\0\0" + payload)
     mac = b"\x02\0" + source + b"\x02\0" + target + b"\x08\0"
     return mac + ip + ports + summed + b"\0\0" + payload

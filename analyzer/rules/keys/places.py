@@ -67,7 +67,9 @@ class Places:
             return
         found, offer = secrets.identity, secrets.offer
         if found is not None and found.nonce_matches and identity is not None:
-            self._trusted[device].setdefault(found.opened_by.n, f'it opens "who I am" (packet {number(identity.packet)})')
+            self._trusted[device].setdefault(
+                found.opened_by.n, f'it opens "who I am" (packet {number(identity.packet)})'
+            )
         if offer is None or session is None:
             return
         if offer.signed_by is not None:

@@ -89,8 +89,11 @@ class _Reply:
     def forged(self) -> bool:
         """Whether the signature opens and yet is not one over these 128 bytes."""
         note = self.offer.signature_note
-        return self.offer.signature == "invalid" and self.offer.signed_by is not None and note is not None and (
-            self.offer.signature_block_ok is False or "HMAC" in note
+        return (
+            self.offer.signature == "invalid"
+            and self.offer.signed_by is not None
+            and note is not None
+            and (self.offer.signature_block_ok is False or "HMAC" in note)
         )
 
     def not_the_trusted_server(self) -> str | None:
@@ -106,13 +109,9 @@ class _Reply:
             n, how = next(iter(self.trusted.items()))
             key = self.keys.key_with_modulus(n)
             return f"the server key in this device is {name(key)}: {how}." if key is not None else None
-        if offer.signed_by is not None and self.facts.identity is not None:
-            test = self.places.identity_test(self.c, offer.signed_by)
-            data = self.facts.identity.data
-            if data is not None:
-                test.add(data)
-            if test.excluded:
-                return f'"who I am" was not locked with {name(offer.signed_by)}: it is too large a number.'
+        sealed = self.facts.identity.data if self.facts.identity is not None else None
+        if offer.signed_by is not None and sealed is not None and int.from_bytes(sealed, "big") >= offer.signed_by.n:
+            return f'"who I am" was not locked with {name(offer.signed_by)}: it is too large a number for that.'
         return None
 
     def impostor(self, confidence: Confidence, because: str, *evidence: Evidence) -> Finding:
@@ -230,7 +229,9 @@ class _Reply:
                 ()
                 if signer is None or signer.n in self.trusted
                 else (
-                    Evidence(f"A device that trusts another server key than {name(signer)} would do the same (SPK303)."),
+                    Evidence(
+                        f"A device that trusts another server key than {name(signer)} would do the same (SPK303)."
+                    ),
                 )
             ),
             summary=f"The server locks its reply for {file}; the device has another key.",
@@ -246,7 +247,9 @@ class _Reply:
         tried = self.keys.device_private
         candidates = self.places.candidates(tried, self.c, own_words)
         if proof is not None:
-            yield self.impostor(Confidence.CERTAIN, f": {proof}", self.blocks(f"do not open with {names(tried, 'device key')}"))
+            yield self.impostor(
+                Confidence.CERTAIN, f": {proof}", self.blocks(f"do not open with {names(tried, 'device key')}")
+            )
         if not candidates:
             yield from self._range(own_words)
             other = "another device's key" if len(tried) == 1 else "keys of other devices"
@@ -294,7 +297,10 @@ class _Reply:
             because=because,
             ruled_out=tuple(ruled_out),
         )
-        finding.fix = (*self._check_first(key if premise else None), *self._rekey(key if len(candidates) == 1 else None))
+        finding.fix = (
+            *self._check_first(key if premise else None),
+            *self._rekey(key if len(candidates) == 1 else None),
+        )
         return finding
 
     def _check_first(self, key: Key | None) -> tuple[str, ...]:
@@ -352,8 +358,8 @@ class _Reply:
         if proof is None and self.offer.signature_block_ok is False:
             yield self.impostor(
                 Confidence.LIKELY,
-                f"that another server answers, if {names(self.keys.server_keys, 'server key')} is the server key in this"
-                " device. With --device-key FILE it shows whether the device can open the reply at all.",
+                f"that another server answers, if {names(self.keys.server_keys, 'server key')} is the server key in"
+                " this device. With --device-key FILE it shows whether the device can open the reply at all.",
             )
         if not ranged:
             which = f" of device {self.c.device.id}" if self.c.device.id is not None else ""
@@ -380,7 +386,7 @@ class _Reply:
         count = max(test.count for test in tests)
         whose = "the device's own key" if own_words is not None else names(keys, "device key")
         premise = (
-            f': the device itself offers key {own_words.fingerprint}.'
+            f": the device itself offers key {own_words.fingerprint}."
             if own_words is not None
             else f", if {file_of(keys[0])} is the public half of the key inside this device."
             if len(keys) == 1
@@ -400,5 +406,3 @@ class _Reply:
             ),
             because=premise if sure else f"that the reply was not locked with {whose}{premise.replace(':', ';', 1)}",
         )
-
-

@@ -1,0 +1,299 @@
+"""SPK302, SPK304, SPK305, SPK308, and the proof of SPK203: the server refused "who I am" (SPK203, SPK204). Why?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from analyzer.catalogue import IDENTITY_SIZE
+from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
+from analyzer.rules.facts import AT_ONCE, Facts
+from analyzer.rules.keys.places import MOST_TESTED, Places, file_of, is_registry, name, named_in_registry, names
+from analyzer.streams import Sender
+from analyzer.wording import number, plural
+
+if TYPE_CHECKING:
+    from analyzer.decryption import Secrets
+    from analyzer.keys import Key, KeyRing
+    from analyzer.session import Identity
+
+REFUSED: Final = ("SPK203", "SPK204")
+
+Said = Iterator[Finding | NotChecked]
+
+
+def identity_refused(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places, own: list[Finding]) -> Said:
+    """Say why, where the rules without keys have found that the server refused the identity."""
+    identity = facts.identity
+    if identity is None or not identity.complete or not any(f.code in REFUSED for f in own):
+        return
+    where = f'"Who I am" (packet {number(identity.packet)})'
+    if identity.data is None:
+        yield facts.not_checked("SPK302", f"{where} is not whole in the capture, so no key can be tried on it.")
+        return
+    case = _Refusal(facts, keys, secrets, places)
+    if not keys.server_private:
+        yield from case.by_range()
+    elif secrets.identity is None:
+        yield from case.not_opened()
+    elif secrets.identity.nonce_matches is False:
+        yield facts.not_checked(
+            "SPK304",
+            f"{where} opens with {name(secrets.identity.opened_by)}, but answers another greeting than this one: a"
+            " replay, or two connections taken for one. No key can tell more.",
+        )
+    else:
+        yield from case.opened(secrets.identity, own)
+
+
+class _Refusal:
+    """One "who I am" that a server refused, with the keys at hand."""
+
+    def __init__(self, facts: Facts, keys: KeyRing, secrets: Secrets, places: Places) -> None:
+        assert facts.identity is not None  # noqa: S101 - the caller has looked
+        self.facts, self.keys, self.places = facts, keys, places
+        self.part = facts.identity
+        self.c = facts.conversation
+        self.secrets = secrets
+        self.signs = places.signs(self.c)
+
+    # -- it does not open ----------------------------------------------------------------------------------------
+
+    def not_opened(self) -> Said:
+        """None of the private server keys opens it."""
+        private = self.keys.server_private
+        given = names(private, "server key")
+        mine = [key for key in private if key.n in self.signs]
+        if self.signs and not mine:
+            packet = next(iter(self.signs.values()))
+            yield self.facts.not_checked(
+                "SPK302",
+                f"Which of the causes it is: {given} {'is' if len(private) == 1 else 'are'} not this server's key,"
+                f" which signed packet {number(packet)}; only this server's private key opens packet"
+                f" {number(self.part.packet)}. Add --server-key FILE.",
+            )
+            return
+        if mine:
+            because = f": {name(mine[0])} is this server's key, it signed packet {number(self.signs[mine[0].n])}."
+        elif len(private) == 1:
+            because = f", if {file_of(private[0])} is the key of the server that was called."
+        else:
+            because = ", if the key of the server that was called is among those given."
+        yield self.facts.finding(
+            "SPK302",
+            Confidence.CERTAIN,
+            Evidence(
+                f"Packet {number(self.part.packet)}: the {IDENTITY_SIZE} bytes do not open with {given}.",
+                (self.part.packet,),
+            ),
+            because=because,
+            ruled_out=(RuledOut("SPK304", "a server with that key cannot even read the device's ID"),),
+        )
+
+    def by_range(self) -> Said:
+        """Public server keys exclude themselves when a block is not below their modulus (PROTOCOL 3.3)."""
+        keys = self.keys.server_keys
+        if keys and len(keys) <= MOST_TESTED:
+            tests = [(self.places.identity_test(self.c, key), key) for key in keys]
+            if all(test.excluded or test.unlikely for test, _ in tests):
+                test, key = tests[0]
+                sure = all(test.excluded for test, _ in tests)
+                one = len(keys) == 1
+                premise = (
+                    f"if {file_of(key)} is the key of the server that was called"
+                    if one
+                    else "if the key of the server that was called is among those given"
+                )
+                which = names(keys, "server key")
+                yield self.facts.finding(
+                    "SPK302",
+                    Confidence.CERTAIN if sure else Confidence.STRONG,
+                    Evidence(
+                        f"{plural(test.count, 'attempt')} of this device: "
+                        + (
+                            f'one "who I am" is too large a number for {which}, so it was not locked with it.'
+                            if sure
+                            else f"numbers so small have a chance of {max(t.p_value for t, _ in tests):.1g}"
+                            f" with {which}."
+                        ),
+                        (self.part.packet,),
+                    ),
+                    because=f", {premise}." if sure else f'that "who I am" was not locked with {which}, {premise}.',
+                )
+                return
+            yield self.facts.not_checked(
+                "SPK302",
+                "Whether the device has the right server key: a public key can only exclude itself, and"
+                f" {names(keys, 'server key')} did not. The server's private key opens packet"
+                f" {number(self.part.packet)}: --server-key FILE.",
+            )
+            return
+        yield self.facts.not_checked(
+            "SPK302",
+            f"Which of the causes it is: only the server's private key opens packet {number(self.part.packet)}. Add"
+            " --server-key FILE.",
+        )
+
+    # -- it opens ------------------------------------------------------------------------------------------------
+
+    def opened(self, found: Identity, own: list[Finding]) -> Said:
+        """The server's key opens it, so a server with this key could read it as well."""
+        key = found.opened_by
+        seen = Evidence(
+            f"Packet {number(self.part.packet)} opens with {name(key)}: device {found.device_id or 'without ID'},"
+            f" the right greeting, {found.plaintext_length} bytes.",
+            (self.part.packet,),
+        )
+        if self.signs and key.n not in self.signs:
+            yield self._locked_for_another(seen, key)
+            return
+        not_302 = (RuledOut("SPK302", f'{name(key)} opens "who I am"'),)
+        pieces = len(self.part.cuts)
+        end = self.facts.closing(Sender.SERVER)
+        if pieces > 1 and any(f.code == "SPK203" for f in own):
+            yield self.facts.finding(
+                "SPK203",
+                Confidence.STRONG,
+                seen,
+                because="that the pieces are the cause: the keys are right.",
+                ruled_out=not_302,
+                how=f"comes in {pieces} pieces",
+            )
+            return
+        if found.key_trouble is not None:
+            yield self.facts.finding(
+                "SPK305",
+                Confidence.CERTAIN,
+                seen,
+                Evidence(f"The public key that the device offers is {found.key_trouble}."),
+                because=': the device shows it in "who I am".',
+                ruled_out=not_302,
+            )
+            return
+        others = tuple(k for k in self.keys.server_private if k.n != key.n)
+        if others and not self.signs:
+            yield from self._whose_server(seen, key, others)
+            return
+        at_once = end is not None and end.time_ns - self.part.time_ns < AT_ONCE
+        yield from self._known_or_not(found, seen, not_302, at_once=at_once)
+
+    def _locked_for_another(self, seen: Evidence, key: Key) -> Finding:
+        n, packet = next(iter(self.signs.items()))
+        server = self.keys.key_with_modulus(n)
+        return self.facts.finding(
+            "SPK302",
+            Confidence.CERTAIN,
+            seen,
+            Evidence(
+                f"This server's key is {name(server) if server is not None else 'another one'}: it signed packet"
+                f" {number(packet)}.",
+                (packet,),
+            ),
+            because=f': "who I am" is locked for {name(key)}, which is not this server\'s key.',
+        )
+
+    def _whose_server(self, seen: Evidence, key: Key, others: tuple[Key, ...]) -> Said:
+        """Several servers' keys were given, and nothing tells which of them is the key of the server called."""
+        yield self.facts.finding(
+            "SPK302",
+            Confidence.HINT,
+            seen,
+            because=f"that the device has another server's key: it is so if {self.c.server.ip} has"
+            f" {names(others, 'other server key')}.",
+        )
+        yield self.facts.finding(
+            "SPK304",
+            Confidence.HINT,
+            seen,
+            because=f"that the device is unknown: it is so if {self.c.server.ip} has {name(key)}.",
+        )
+        yield self.facts.not_checked(
+            "SPK302",
+            f"Which of {number(len(others) + 1)} server keys given is that of {self.c.server.ip}. Give that one alone:"
+            " --server-key FILE.",
+        )
+
+    def _known_or_not(self, found: Identity, seen: Evidence, not_302: tuple[RuledOut, ...], *, at_once: bool) -> Said:
+        """The server can read it. Does it know the device?"""
+        on_file = named_in_registry(self.keys, found.device_id)
+        offered = found.device_key
+        closed = Evidence(
+            "The server closed all the same." if at_once else "No reply followed.",
+            tuple(x.packet for x in self.c.closings[:1]),
+        )
+        if offered is not None and on_file and all(key.n != offered.n for key in on_file):
+            yield self.facts.finding(
+                "SPK304",
+                Confidence.CERTAIN,
+                seen,
+                closed,
+                Evidence(f"The device offers key {offered.fingerprint}; on file is {name(on_file[0])}."),
+                because=f", if {file_of(on_file[0])} is what the server has on file.",
+                ruled_out=not_302,
+            )
+            return
+        refused, working = self._alike()
+        if refused > 1 and not working:
+            # A lost folder of keys would look the same; that no device at all gets through is what matters.
+            yield self.facts.finding(
+                "SPK308",
+                Confidence.STRONG if on_file else Confidence.LIKELY,
+                seen,
+                closed,
+                Evidence(
+                    f"All {number(refused)} devices that call this server are refused like this, and none gets through."
+                    + ("" if on_file else " A server that lost its folder of device keys would look the same (SPK304).")
+                ),
+                because="that the server's program is the cause: all devices fail alike.",
+                ruled_out=not_302,
+            )
+            return
+        if on_file:
+            yield self.facts.finding(
+                "SPK308",
+                Confidence.LIKELY,
+                seen,
+                closed,
+                Evidence(f"{name(on_file[0])} is on file for this device among the keys given."),
+                summary='The server can read "who I am" and, by the keys given, knows this device; it hangs up all the'
+                " same.",
+                because=f"that the server's program is the cause, if {file_of(on_file[0])} is what it has on file.",
+                ruled_out=not_302,
+            )
+            return
+        missing = is_registry(self.keys)
+        yield self.facts.finding(
+            "SPK304",
+            Confidence.STRONG if missing else Confidence.LIKELY,
+            seen,
+            closed,
+            Evidence(f"No file among the keys given is named after device {found.device_id}.")
+            if missing
+            else Evidence(
+                "Also possible: a server program too new for this encryption (SPK308; then every device fails)"
+                + (", or the community server, which takes no original Cores." if offered is None else ".")
+            ),
+            because="that the server has no key, or another one, on file for it.",
+            ruled_out=not_302,
+        )
+
+    def _alike(self) -> tuple[int, bool]:
+        """How many devices this server refuses although it could read them, and whether any got through since."""
+        server = (self.c.server.address, self.c.server.port)
+        first: int | None = None
+        refused = set()
+        working = False
+        for c in self.facts.trace.conversations:
+            if (c.server.address, c.server.port) != server or c.secrets is None:
+                continue
+            found = c.secrets.identity
+            if c.reached == "identity" and c.closings and found is not None and found.nonce_matches:
+                refused.add(c.device.address)
+                first = c.start_ns if first is None else min(first, c.start_ns)
+        if len(refused) > 1 and first is not None:
+            working = any(
+                c.reached in ("session", "hello", "established") and c.start_ns >= first
+                for c in self.facts.trace.conversations
+                if (c.server.address, c.server.port) == server
+            )
+        return len(refused), working
