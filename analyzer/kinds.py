@@ -19,6 +19,8 @@ PLENTY: Final = 4096
 """Bytes of one direction without a frame in them, from which a connection begun before the capture is called
 another protocol: four of the largest frames."""
 TLS_RECORDS: Final = (b"\x16\x03", b"\x15\x03")
+CLIENT_HELLO: Final = b"\x01"
+"""The type of the message in a TLS client's first record."""
 COAP_MESSAGES: Final = 3
 """RFC 8323 messages in a row that end exactly with the data, both directions together."""
 CSM: Final = 0xE1
@@ -52,7 +54,7 @@ def kind_of(conversation: Conversation) -> str:
         named = _service(opening, whole=whole)
         if named is not None:
             return named
-    asked = _request(device.opening) if device.first_size != IDENTITY_SIZE and not device.midway else None
+    asked = _request(device.opening) if device.first_size != IDENTITY_SIZE else None
     if asked is not None:
         return asked
     if _is_coap(
@@ -106,7 +108,7 @@ def _service(opening: bytes, *, whole: bool) -> str | None:
 
 def _request(opening: bytes) -> str | None:
     """Name the protocol that a client begins with these bytes, None when they may be a device's."""
-    if opening.startswith(TLS_RECORDS) and _tls_record(opening):
+    if opening.startswith(TLS_RECORDS[0]) and _tls_record(opening) and opening[5:6] == CLIENT_HELLO:
         return "tls"
     return "http" if opening.startswith(REQUESTS) else None
 

@@ -100,6 +100,9 @@ class Analysis:
 
     def _end(self, conversation: Conversation) -> None:
         conversation.kind = kind_of(conversation)
+        if conversation.kind == "spark":
+            for side in conversation.sides.values():
+                side.opening = b""  # random bytes that nobody quotes
         if self._decryption is None:
             return
         self._remember(conversation, self._decryption.end(conversation))

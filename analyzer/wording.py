@@ -26,6 +26,7 @@ TOGETHER: Final = re.compile(
     r"|\b(?:[Pp]ackets?|[Aa]ttempts?|port|link type|type|code|--[a-z-]+) (?=[\dA-Z])"
     r"|\d (?=(?:µs|ms|s|min|h|d|bytes?|[kMGT]B)\b)"
     r"|\b(?:min|h|d) (?=\d+ (?:s|min|h)\b)"
+    r"|(?<![\w-])-[a-z] (?=\w)"  # an option and its value
 )
 """Spaces at which a line must not end: a number stays with its unit, a packet with its number."""
 HELD: Final = "\u00a0"

@@ -20,7 +20,7 @@ from screens import CAPTURES, SHIPPED, shown, story
 
 from analyzer.findings import FINDINGS, Confidence, Severity
 from analyzer.pipeline import analyze
-from analyzer.report.text import Style, text_report
+from analyzer.report.text import Style, numbered, text_report
 from analyzer.simulate import SCENARIOS
 from analyzer.streams import Sender
 
@@ -113,6 +113,19 @@ def test_the_report_on_a_story_reads_as_agreed(name: str, stories: Path, capsys:
     report = shown(capsys, "analyze", str(story(name, stories)))
     is_tidy(report)
     same_as_golden(f"story-{name}.txt", report)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "mid-session"])
+def test_the_report_with_keys_is_as_tidy(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    is_tidy(shown(capsys, "analyze", f"captures/{name}.pcap", "--keys", "captures/keys"))
+
+
+def test_a_command_is_never_cut_in_two() -> None:
+    command = "particle keys send 48ff6d06507b573081350e87 48ff6d06507b573081350e87.pub.pem"
+    for steps in (("One:", f"  {command}"), ("One:", f"  {command}", "Two."), (f"  {command}",)):
+        lines = numbered("Do this", steps)
+        assert [line for line in lines if line.strip().endswith(command)]
+        assert max(map(len, lines)) <= 80 or steps[0].startswith("  ")
 
 
 @pytest.mark.parametrize("name", MARKDOWN)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from analyzer.conversation import Conversation
 from judging import NAMES, alarms, codes, shipped, truth, verdict
 
-# verdict of the truth file -> codes of which one must be said without keys, and whether nothing critical or major may be
+from analyzer.conversation import Conversation
+
+# verdict of the truth file -> codes of which one must be said without keys; whether nothing critical or major may be
 EXPECTED: dict[str, tuple[set[str], bool]] = {
     "healthy": ({"SPK001"}, True),
     "healthy_with_capture_gap": ({"SPK703", "SPK701"}, True),

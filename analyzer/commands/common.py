@@ -228,7 +228,8 @@ class Progress:
         self._last = now
         position = capture.position
         done = f"{100 * position.done // position.total} %" if position.total else f"{number(trace.packets)} packets"
-        text = f"Reading {os.path.basename(position.path)} · {done} · {number(len(trace.conversations))} attempts"
+        name = printable(os.path.basename(position.path))
+        text = f"Reading {name} · {done} · {number(len(trace.conversations))} attempts"
         sys.stderr.write("\r" + text.ljust(self._shown)[:79])
         sys.stderr.flush()
         self._shown = len(text)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from typing import Final
 
 from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
-from analyzer.wording import plural
+from analyzer.wording import plural, printable
 
 DESCRIPTION: Final = """\
 Writes a synthetic capture of SCENARIO with real cryptography, beside it the keys
@@ -69,8 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         written = simulation.write(arguments.output, force=arguments.force)
     except FileExistsError as error:
         raise UsageError(f"{error}. Nothing was written. Try: another name, or --force") from error
-    print(
-        f"{written[0]}: {plural(len(simulation.packets), 'packet')}, and {plural(len(written) - 1, 'file')} beside it"
-    )
-    print(f"Try: sparkshark analyze {written[0]}", file=sys.stdout)
+    name = printable(str(written[0]))
+    print(f"{name}: {plural(len(simulation.packets), 'packet')}, and {plural(len(written) - 1, 'file')} beside it")
+    print(f"Try: sparkshark analyze {name}")
     return EXIT_DONE

@@ -9,13 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from analyzer.conversation import Conversation
 from analyzer.findings import Evidence, Finding, NotChecked
+from analyzer.report.attempts import endings, others
 from analyzer.report.ladder import draw, ladder
 from analyzer.report.verdict import STEP_NAMES, UNSAID, Mark, Story, Verdict, verdict_of
-from analyzer.streams import Sender
 from analyzer.trace import Trace
-from analyzer.wording import clock, duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
+from analyzer.wording import duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
 
 WIDTH: Final = 80
 LABEL: Final = 13
@@ -30,8 +29,6 @@ REASONS: Final = 8
 REASONS_EACH: Final = 4
 UNCHECKED: Final = 4
 DRAWN_STORIES: Final = 3
-ALIKE: Final = 1.2
-"""Pauses that differ by less than this factor are told as one."""
 SHARED: Final = "The same in "
 COUNTED_FROM: Final = 10
 """From this count on the footer says how often a finding was made."""
@@ -160,7 +157,7 @@ def numbered(label: str, steps: tuple[str, ...], width: int = WIDTH) -> list[str
     for step in steps:
         head = label if not lines else ""
         if step.startswith("  "):
-            lines.append(f"{head:<{LABEL}}     {step.strip()}" if count > 1 else f"{head:<{LABEL}}  {step.strip()}")
+            lines.append(_command(head, step.strip(), 5 if count > 1 else 2, width))
             continue
         text, mark = step, ""
         if step.startswith("· "):
@@ -174,6 +171,12 @@ def numbered(label: str, steps: tuple[str, ...], width: int = WIDTH) -> list[str
             for n, line in enumerate(wrapped)
         ]
     return lines
+
+
+def _command(head: str, command: str, indent: int, width: int) -> str:
+    """Return a command alone on its line, in one piece so that it can be pasted: a long one stands further left."""
+    room = max(0, width - len(command) - len(head))
+    return f"{head}{' ' * min(LABEL + indent - len(head), room)}{command}"
 
 
 def _first_step(verdict: Verdict, style: Style) -> list[str]:
@@ -218,89 +221,11 @@ def _drawing(story: Story, style: Style) -> list[str]:
     place = story.conversations.index(c) + 1
     lines = []
     if many > MANY_ATTEMPTS:
-        lines += [*_endings(story), ""]
+        lines += [*endings(story), ""]
     lines.append(f"Attempt {number(place)} of {number(many)}, {where}" if many > 1 else f"1 attempt, {where}")
     lines += draw(rows, style.width)
     if 1 < many <= MANY_ATTEMPTS:
-        lines += _others(story, c, style)
-    return lines
-
-
-def _others(story: Story, drawn: Conversation, style: Style) -> list[str]:
-    lines = []
-    pauses = _pauses(story)
-    for index, c in enumerate(story.conversations, 1):
-        if c is drawn:
-            continue
-        same = ending(c) == ending(drawn)
-        several = "s" if c.last_packet > c.first_packet else ""
-        text = f"Attempt {index} (packet{several} {span(c.first_packet, c.last_packet)}): "
-        text += f"as attempt {story.conversations.index(drawn) + 1}." if same else f"{ending_text(c)}."
-        lines.append(text)
-    if pauses:
-        shortest, longest = min(pauses), max(pauses)
-        alike = longest <= ALIKE * shortest
-        told = duration(sorted(pauses)[len(pauses) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
-        lines[-1] += f" Pause between attempts: {told}."
-    return [part for line in lines for part in wrap(line, style.width, first="  ", then="    ")]
-
-
-def _pauses(story: Story) -> list[int]:
-    found = []
-    for earlier, later in zip(story.conversations, story.conversations[1:], strict=False):
-        closed = earlier.closings[0].time_ns if earlier.closings else earlier.end_ns
-        found.append(max(0, later.start_ns - max(closed, earlier.end_ns)))
-    return found
-
-
-def ending(c: Conversation) -> tuple[str, str, bool]:
-    """What makes two attempts "the same": how far, closed by whom, with a dead-key message or not."""
-    return c.reached, c.closed_by, bool(c.dead_frames)
-
-
-def ending_text(c: Conversation) -> str:
-    """Say how an attempt ended, in a few words."""
-    if c.reached == "established":
-        return "logged in"
-    if not c.closings:
-        return (
-            "no answer" if c.reached == "syn" else f"open at the end of the capture, after the {STEP_NAMES[c.reached]}"
-        )
-    end = c.closings[0]
-    part = next((p for p in (c.part(k) for k in ("session", "identity", "nonce")) if p is not None), None)
-    verb = "cut off" if end.how == "rst" else "closed"
-    if part is None:
-        if c.connected is None:
-            return f"{end.sender} refused"
-        return f"{end.sender} {verb} after {duration(end.time_ns - c.connected.time_ns)} without a greeting"
-    waited = end.time_ns - part.time_ns
-    if end.sender is Sender.SERVER and waited >= 2_000_000_000:
-        return f"server gave up after {duration(waited)}"
-    return f"{end.sender} {verb} {duration(waited)} after packet {number(part.packet)}"
-
-
-def _endings(story: Story) -> list[str]:
-    """The table of endings, and the attempts over time."""
-    groups: dict[tuple[str, str, bool], list[Conversation]] = {}
-    for c in story.conversations:
-        groups.setdefault(ending(c), []).append(c)
-    lines = ["  attempts  end                                first packet  last packet"]
-    for members in sorted(groups.values(), key=len, reverse=True)[:8]:
-        # Where the first of them ended says nothing about the others; how soon after the last step does.
-        text = re.sub(r" (\S+ \S+) after packet [\d,]+", r" after \1", ending_text(members[0]))
-        lines.append(
-            f"{number(len(members)):>10}  {text[:34]:<34} {number(members[0].first_packet):>12}"
-            f" {number(max(c.last_packet for c in members)):>12}"
-        )
-    first, last = story.conversations[0].start_ns, story.conversations[-1].start_ns
-    if last > first:
-        bins = [0] * 36
-        for c in story.conversations:
-            bins[min(35, (c.start_ns - first) * 36 // (last - first))] += 1
-        bar = "".join("▇" if n else " " for n in bins)
-        rate = (len(story.conversations) - 1) * 3600e9 / (last - first)
-        pace = f"{rate:,.0f} an hour" if rate < 7200 else f"{rate / 3600:,.1f} a second"
-        lines.append(f"  {clock(first)} {bar} {clock(last)}   {pace}")
+        lines += others(story, c, style.width)
     return lines
 
 

@@ -295,9 +295,11 @@ def _how_sure(story: Story, first: Finding | None) -> str:
     if first is None or first.severity not in (*BAD, Severity.OK):
         return ""
     words: list[str] = []
+    given: set[str] = set()
     for finding in story.said:
-        if finding.severity != first.severity or not finding.because:
+        if finding.severity != first.severity or not finding.because or finding.because in given:
             continue
+        given.add(finding.because)
         word, because = CONFIDENCE_WORDS[finding.confidence], finding.because
         if not words:
             because = because.removeprefix("because ")

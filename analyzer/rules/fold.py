@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
 
-from analyzer.findings import Confidence, Evidence, Finding, NotChecked, weaker
+from analyzer.findings import Evidence, Finding, NotChecked
 from analyzer.wording import number, plural
 
 PACKETS: Final = 64
 """Packet numbers kept per folded finding: those of the first and the last attempts."""
 EVIDENCE: Final = 6
+"""Places of other attempts, and reasons for one code, that are listed."""
 
 
 def fold(findings: Iterable[Finding]) -> list[Finding]:
@@ -66,5 +67,3 @@ def fold_unchecked(items: Iterable[NotChecked]) -> list[NotChecked]:
             folded.append(NotChecked(code, because, tuple(sorted(set(conversations)))))
     return folded
 
-
-__all__ = ["Confidence", "fold", "fold_unchecked", "weaker"]

@@ -1,0 +1,96 @@
+"""What became of the attempts that are not drawn: one by one when they are few, as a table of endings when many."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from analyzer.conversation import Conversation
+from analyzer.report.verdict import STEP_NAMES, Story
+from analyzer.streams import Sender
+from analyzer.wording import clock, duration, number, span, wrap
+
+ALIKE: Final = 1.2
+"""Pauses that differ by less than this factor are told as one."""
+MOST_ENDINGS: Final = 8
+BINS: Final = 36
+"""Columns of the line that shows the attempts over time."""
+
+
+def others(story: Story, drawn: Conversation, width: int) -> list[str]:
+    """Tell of the attempts that are not drawn, and of the pauses between them."""
+    lines = []
+    pauses = _pauses(story)
+    for index, c in enumerate(story.conversations, 1):
+        if c is drawn:
+            continue
+        same = ending(c) == ending(drawn)
+        several = "s" if c.last_packet > c.first_packet else ""
+        text = f"Attempt {index} (packet{several} {span(c.first_packet, c.last_packet)}): "
+        text += f"as attempt {story.conversations.index(drawn) + 1}." if same else f"{ending_text(c)}."
+        lines.append(text)
+    if pauses:
+        shortest, longest = min(pauses), max(pauses)
+        alike = longest <= ALIKE * shortest
+        told = duration(sorted(pauses)[len(pauses) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
+        lines[-1] += f" Pause between attempts: {told}."
+    return [part for line in lines for part in wrap(line, width, first="  ", then="    ")]
+
+
+def _pauses(story: Story) -> list[int]:
+    found = []
+    for earlier, later in zip(story.conversations, story.conversations[1:], strict=False):
+        closed = earlier.closings[0].time_ns if earlier.closings else earlier.end_ns
+        found.append(max(0, later.start_ns - max(closed, earlier.end_ns)))
+    return found
+
+
+def ending(c: Conversation) -> tuple[str, str, bool]:
+    """What makes two attempts "the same": how far, closed by whom, with a dead-key message or not."""
+    return c.reached, c.closed_by, bool(c.dead_frames)
+
+
+def ending_text(c: Conversation) -> str:
+    """Say how an attempt ended, in a few words."""
+    if c.reached == "established":
+        return "logged in"
+    if not c.closings:
+        return (
+            "no answer" if c.reached == "syn" else f"open at the end of the capture, after the {STEP_NAMES[c.reached]}"
+        )
+    end = c.closings[0]
+    part = next((p for p in (c.part(k) for k in ("session", "identity", "nonce")) if p is not None), None)
+    verb = "cut off" if end.how == "rst" else "closed"
+    if part is None:
+        if c.connected is None:
+            return f"{end.sender} refused"
+        return f"{end.sender} {verb} after {duration(end.time_ns - c.connected.time_ns)} without a greeting"
+    waited = end.time_ns - part.time_ns
+    if end.sender is Sender.SERVER and waited >= 2_000_000_000:
+        return f"server gave up after {duration(waited)}"
+    return f"{end.sender} {verb} {duration(waited)} after packet {number(part.packet)}"
+
+
+def endings(story: Story) -> list[str]:
+    """The table of endings, and the attempts over time."""
+    groups: dict[tuple[str, str, bool], list[Conversation]] = {}
+    for c in story.conversations:
+        groups.setdefault(ending(c), []).append(c)
+    lines = ["  attempts  end                                first packet  last packet"]
+    for members in sorted(groups.values(), key=len, reverse=True)[:MOST_ENDINGS]:
+        # Where the first of them ended says nothing about the others; how soon after the last step does.
+        text = re.sub(r" (\S+ \S+) after packet [\d,]+", r" after \1", ending_text(members[0]))
+        lines.append(
+            f"{number(len(members)):>10}  {text[:34]:<34} {number(members[0].first_packet):>12}"
+            f" {number(max(c.last_packet for c in members)):>12}"
+        )
+    first, last = story.conversations[0].start_ns, story.conversations[-1].start_ns
+    if last > first:
+        bins = [0] * BINS
+        for c in story.conversations:
+            bins[min(BINS - 1, (c.start_ns - first) * BINS // (last - first))] += 1
+        bar = "".join("▇" if n else " " for n in bins)
+        rate = (len(story.conversations) - 1) * 3600e9 / (last - first)
+        pace = f"{rate:,.0f} an hour" if rate < 7200 else f"{rate / 3600:,.1f} a second"
+        lines.append(f"  {clock(first)} {bar} {clock(last)}   {pace}")
+    return lines
