@@ -15,7 +15,8 @@ from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_
 from analyzer.copies import Headers
 from analyzer.frames import Frame, LostBoundary
 from analyzer.handshake import Part, TurnReader
-from analyzer.misparse import CoapTcpReader, RowWords
+from analyzer.misparse.reader import CoapTcpReader
+from analyzer.misparse.words import RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment, address_text
 from analyzer.sessionwatch import SessionWatch
 from analyzer.streams import (

@@ -293,7 +293,7 @@ _SPECS: Final = (
     FindingSpec(
         "SPK203",
         "identity-split-or-wrong-size",
-        Severity.CRITICAL,
+        Severity.MAJOR,
         Group.HANDSHAKE,
         title='"Who I am" comes in pieces, or in the wrong size',
         short='"Who I am" in pieces',

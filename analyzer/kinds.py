@@ -54,7 +54,7 @@ def kind_of(conversation: Conversation) -> str:
         named = _service(opening, whole=whole)
         if named is not None:
             return named
-    asked = _request(device.opening) if device.first_size != IDENTITY_SIZE else None
+    asked = request_kind(device.opening) if device.first_size != IDENTITY_SIZE else None
     if asked is not None:
         return asked
     if _is_coap(
@@ -106,7 +106,7 @@ def _service(opening: bytes, *, whole: bool) -> str | None:
     return "other" if is_text(opening) else None
 
 
-def _request(opening: bytes) -> str | None:
+def request_kind(opening: bytes) -> str | None:
     """Name the protocol that a client begins with these bytes, None when they may be a device's."""
     if opening.startswith(TLS_RECORDS[0]) and _tls_record(opening) and opening[5:6] == CLIENT_HELLO:
         return "tls"

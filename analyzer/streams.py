@@ -28,6 +28,8 @@ SETTLE_NS: Final = 1_000_000_000
 SETTLE_PIECES: Final = 32
 """Without a SYN the first byte is not known. The first pieces are kept this long, or until there are this many,
 so that a swapped pair at the very start of a capture does not lose its first half."""
+FIN_REACH: Final = 64 * 1024
+"""A FIN this far behind the last byte seen still belongs to it: the largest window without scaling."""
 PENDING_PIECES: Final = 1024
 PENDING_BYTES: Final = 256 * 1024
 """What may wait behind a hole, per direction. Four times the largest window without scaling."""
@@ -139,6 +141,7 @@ class Stream:
         "_acks",
         "_aside",
         "_base_ack",
+        "_fin_seen",
         "_last_ack",
         "_pending",
         "_pending_bytes",
@@ -170,6 +173,7 @@ class Stream:
         self.acked = 0  # furthest byte the peer has acknowledged
         self.bytes = 0  # stream bytes that were captured
         self.fin_offset: int | None = None
+        self._fin_seen: tuple[int, int] | None = None  # packet and time of the FIN
         self.last_packet: int | None = None  # the packet that delivered last
         self.quality = Quality()
         self.mismatch_packets: list[int] = []
@@ -243,7 +247,7 @@ class Stream:
             offset += 1
         end = offset + length
         if flags & FIN:
-            self._close_at(end)
+            self._close_at(end, segment)
         if length <= self._settled and offset == self.next - 1 and not flags & (SYN | FIN):
             self.quality.keepalives += 1
             return None
@@ -313,10 +317,11 @@ class Stream:
                     self.mismatch_packets.append(segment.number)
                 return
 
-    def _close_at(self, end: int) -> None:
+    def _close_at(self, end: int, segment: Segment) -> None:
         if end < self.highest:
             return  # bytes beyond it were seen: it belongs to something else
         self.fin_offset = end
+        self._fin_seen = (segment.number, segment.time_ns)
         if self.acked == end + 1:  # its acknowledgement was captured first
             self.acked = end
             while self._acks and self._acks[-1][0] > end:
@@ -363,6 +368,9 @@ class Stream:
         if self._acks:
             self._acks.clear()
             self.acked = self.next
+        if self.fin_offset is not None and self.next < self.fin_offset <= self.next + FIN_REACH:
+            # Nobody acknowledged them in this capture, but the FIN's number proves that they were sent.
+            self._skip(self.fin_offset - self.next, *(self._fin_seen or (packet, time_ns)), HoleReason.LOST)
         self._aside.clear()
         self._recent.clear()
 

@@ -114,6 +114,11 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def with_article(words: str) -> str:
+    """Return ``a ping``, ``an event``."""
+    return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}"
+
+
 def listing(words: Sequence[str], last: str = "and") -> str:
     """Join words as a sentence does: ``a, b and c``."""
     if len(words) < 2:

@@ -23,7 +23,7 @@ from analyzer.cli import COMMANDS, main
 from analyzer.commands import analyze as analyze_command
 from analyzer.commands import common
 from analyzer.commands.simulate import FIRMWARES, LINKS, SERVERS
-from analyzer.report.text import Style
+from analyzer.report.style import Style
 from analyzer.simulate import simulate
 from analyzer.simulate.messages import FIRMWARES as SIMULATED_FIRMWARES
 from analyzer.trace import Trace

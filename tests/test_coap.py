@@ -26,9 +26,7 @@ from analyzer.coap import (
 
 ROOT = Path(__file__).parent.parent
 VECTORS = json.loads((ROOT / "tests/vectors/vectors.json").read_text())
-FRAMES = [frame for session in VECTORS["sessions"] for frame in session["frames"]] + VECTORS[
-    "zero_key_frames"
-]
+FRAMES = [frame for session in VECTORS["sessions"] for frame in session["frames"]] + VECTORS["zero_key_frames"]
 TRUTHS = sorted((ROOT / "captures").glob("*.truth.json"))
 fuzz = settings(max_examples=200, deadline=None)
 
@@ -56,9 +54,7 @@ def test_every_message_of_the_captures_is_read_whole_and_written_again() -> None
 
 def test_reads_an_event_field_by_field() -> None:
     message = decode(bytes.fromhex("50021237b1450474656d703300012cff32312e35"))
-    assert message == CoapMessage(
-        1, NON, 0x02, 0x1237, b"", ((11, b"E"), (11, b"temp"), (14, b"\0\1\x2c")), b"21.5"
-    )
+    assert message == CoapMessage(1, NON, 0x02, 0x1237, b"", ((11, b"E"), (11, b"temp"), (14, b"\0\1\x2c")), b"21.5")
     assert (message.type_text, message.code_text, message.path) == ("NON", "0.02", "E/temp")
 
 
@@ -175,8 +171,7 @@ def test_a_bomb_of_options_is_read_to_its_end() -> None:
 
 def test_the_memo_of_option_runs_changes_no_answer() -> None:
     raws = [
-        encode(CON, 2, 7, options=[(11, b"c"), (15, number.to_bytes(4, "big"))], payload=b"x")
-        for number in range(5000)
+        encode(CON, 2, 7, options=[(11, b"c"), (15, number.to_bytes(4, "big"))], payload=b"x") for number in range(5000)
     ]
     assert [decode(raw).queries[0] for raw in raws + raws[:10]] == [raw[7:11] for raw in raws + raws[:10]]
 

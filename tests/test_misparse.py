@@ -16,20 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer.misparse import (
-    CODE_NAMES,
-    LARGEST_MESSAGE_KEPT,
-    CoapTcpReader,
-    Generation,
-    QuotedRow,
-    Reading,
-    Row,
-    find_row,
-    old_view,
-    read_quoted_row,
-    rows_in_words,
-    summary,
-)
+from analyzer.misparse.names import CODE_NAMES
+from analyzer.misparse.old import Generation, old_view
+from analyzer.misparse.quoted import QuotedRow, find_row, read_quoted_row
+from analyzer.misparse.reader import LARGEST_MESSAGE_KEPT, CoapTcpReader, Reading, Row
+from analyzer.misparse.words import rows_in_words, summary
 
 CAPTURES = sorted((Path(__file__).parent.parent / "captures").glob("*.pcap*"))
 SEED_CASE = "Reset, 5.05 Proxying Not Supported, TID:24199"
@@ -124,9 +115,7 @@ def test_rows_with_desegmentation_switched_off(name: str) -> None:
     shown = tshark_rows(path, *WITHOUT_DESEGMENTATION, "-Y", "tcp.port == 5683 && tcp.len > 0")
     rows = predicted(segments_of(path), desegment=False)
     assert shown
-    assert {packet: rows[packet].text for packet in shown} == {
-        packet: coap_text(*row) for packet, row in shown.items()
-    }
+    assert {packet: rows[packet].text for packet in shown} == {packet: coap_text(*row) for packet, row in shown.items()}
 
 
 # Fresh data: connections of our own making, one tshark run for all of them.
@@ -142,9 +131,7 @@ def write_segments(path: Path, segments: list[tuple[int, int, bytes]]) -> None:
             server = bytes([54, 208, 229, 4])
             total = 40 + len(payload)
             ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, total, index & 0xFFFF, 0, 64, 6, 0, server, device)
-            tcp = struct.pack(
-                ">HHIIBBHHH", 5683, 49152 + connection % 8000, sequence, 1, 0x50, 0x18, 60000, 0, 0
-            )
+            tcp = struct.pack(">HHIIBBHHH", 5683, 49152 + connection % 8000, sequence, 1, 0x50, 0x18, 60000, 0, 0)
             data = ip + tcp + payload
             file.write(struct.pack("<IIII", 1_700_000_000 + index, 0, len(data), len(data)) + data)
 
@@ -164,9 +151,7 @@ def crafted_message(rng: random.Random) -> bytes:
     body, number = b"", 0
     for wanted in sorted(rng.choices([3, 7, 9, 11, 12, 15, 23, 27, 60, 300], k=rng.randrange(5))):
         length = rng.choice([0, 0, 1, 1, 2, 3, 4, 5, 13, 20])
-        value = rng.choice(
-            [rng.randbytes(length), rng.randbytes(length).hex().encode()[:length], bytes(length)]
-        )
+        value = rng.choice([rng.randbytes(length), rng.randbytes(length).hex().encode()[:length], bytes(length)])
         # A format that Wireshark knows goes to another dissector, which is not what this is about.
         value = rng.choice([b"", b"\0", bytes(5)]) if wanted == 12 else value
         body += option(wanted - number, value)
@@ -177,15 +162,11 @@ def crafted_message(rng: random.Random) -> bytes:
     token = rng.choice([0, 0, 1, 2, 8, 15])
     if rng.random() < 0.05:
         # Four bytes of length overflow 32 bits: the total comes out small, or negative.
-        head = bytes([0xF0 | token]) + struct.pack(
-            ">I", (claimed - 65805) % 2**32 if rng.random() < 0.5 else 2**31
-        )
+        head = bytes([0xF0 | token]) + struct.pack(">I", (claimed - 65805) % 2**32 if rng.random() < 0.5 else 2**31)
     elif claimed < 13:
         head = bytes([claimed << 4 | token])
     else:
-        head = (
-            bytes([0xD0 | token, claimed - 13]) if claimed < 269 else bytes([0xE0 | token, 0, claimed - 269])
-        )
+        head = bytes([0xD0 | token, claimed - 13]) if claimed < 269 else bytes([0xE0 | token, 0, claimed - 269])
     code = rng.choice([rng.randrange(256), *CODE_NAMES])
     return head + bytes([code]) + rng.randbytes(token) + body
 
@@ -239,9 +220,7 @@ def test_fresh_random_rows_are_what_tshark_shows(tmp_path: Path, desegment: bool
     shown = tshark_rows(path, *(() if desegment else WITHOUT_DESEGMENTATION))
     assert len(shown) == len(rows) > 5000
     wrong = [
-        (row, shown[row.packet], segments[row.packet - 1])
-        for row in rows
-        if row.text != coap_text(*shown[row.packet])
+        (row, shown[row.packet], segments[row.packet - 1]) for row in rows if row.text != coap_text(*shown[row.packet])
     ]
     assert wrong == []
     assert sum(row.malformed for row in rows) > 20
@@ -517,9 +496,7 @@ def with_roles(name: str) -> Iterator[tuple[int, tuple[bytes, int, bytes, int], 
         yield segment.packet, segment.direction, segment.payload, "server" if by_server else "device"
 
 
-@pytest.mark.parametrize(
-    ("text", "first"), [(SEED_CASE, "70a55e87"), ("5.05 Proxying Not Supported", "70a5")]
-)
+@pytest.mark.parametrize(("text", "first"), [(SEED_CASE, "70a55e87"), ("5.05 Proxying Not Supported", "70a5")])
 def test_the_quoted_row_is_found_in_its_capture(text: str, first: str) -> None:
     (found,) = find_row(quoted(text), with_roles("nonce-looks-like-coap"))
     assert (found.packet, found.role, found.first.hex()) == (4, "server", first)
@@ -539,22 +516,15 @@ def test_a_row_of_several_packets_is_found_in_the_last_of_them() -> None:
 
 
 def words_of(name: str, port: int | None = None) -> str | None:
-    segments = [
-        segment for segment in segments_of(capture_named(name)) if port is None or port in segment.direction
-    ]
+    segments = [segment for segment in segments_of(capture_named(name)) if port is None or port in segment.direction]
     return summary(predicted(iter(segments)).values())
 
 
 def test_few_rows_are_listed_and_many_are_grouped() -> None:
-    ports = {
-        port
-        for segment in segments_of(capture_named("key-mismatch-retries"))
-        for port in segment.direction[1::2]
-    }
+    ports = {port for segment in segments_of(capture_named("key-mismatch-retries")) for port in segment.direction[1::2]}
     texts = {words_of("key-mismatch-retries", int(port)) for port in ports - {5683}}
     assert (
-        'packets 4, 6, 8, 12 read "Unknown 178", "Unknown 204", "Unknown 40", "Unknown 16": '
-        "random bytes shown as CoAP"
+        'packets 4, 6, 8, 12 read "Unknown 178", "Unknown 204", "Unknown 40", "Unknown 16": random bytes shown as CoAP'
     ) in texts
     assert words_of("healthy-full") == (
         '"5.02 Bad Gateway" (packet 8) and 53 times "Unknown 16": random bytes shown as CoAP'

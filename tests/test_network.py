@@ -281,12 +281,8 @@ SEGMENTS = [
         raw(outer() / GRE(chksum_present=1, key_present=1, seqnum_present=1) / ip6()),
     ),
     Case("GRE, Ethernet", 101, raw(outer() / GRE(proto=0x6558) / ethernet() / ip4())),
-    Case(
-        "ERSPAN", 101, raw(outer() / GRE(proto=0x88BE, seqnum_present=1) / ERSPAN_II() / ethernet() / ip4())
-    ),
-    Case(
-        "VXLAN", 1, raw(ethernet() / outer() / UDP(sport=9, dport=4789) / VXLAN(vni=5) / ethernet() / ip4())
-    ),
+    Case("ERSPAN", 101, raw(outer() / GRE(proto=0x88BE, seqnum_present=1) / ERSPAN_II() / ethernet() / ip4())),
+    Case("VXLAN", 1, raw(ethernet() / outer() / UDP(sport=9, dport=4789) / VXLAN(vni=5) / ethernet() / ip4())),
 ]
 
 SEGMENTS.append(Case("checksum left to the card", 1, with_checksum(ethernet() / ip4(), pseudo_sum(ip4()))))
@@ -826,9 +822,7 @@ def test_a_packet_cut_anywhere_keeps_its_length_and_the_start_of_its_payload(cas
             read += 1
             assert unit.length == whole.length
             assert whole.payload.startswith(unit.payload)
-            assert (
-                len(unit.payload) < len(whole.payload) or len(unit.payload) == unit.length or not unit.whole
-            )
+            assert len(unit.payload) < len(whole.payload) or len(unit.payload) == unit.length or not unit.whole
         elif isinstance(unit, Datagram):
             assert case.name == "VXLAN"  # too little of it to see that it is a tunnel
         else:

@@ -20,7 +20,8 @@ from screens import CAPTURES, SHIPPED, shown, story
 
 from analyzer.findings import FINDINGS, Confidence, Severity
 from analyzer.pipeline import analyze
-from analyzer.report.text import Style, numbered, text_report
+from analyzer.report.style import Style
+from analyzer.report.text import numbered, text_report
 from analyzer.simulate import SCENARIOS
 from analyzer.streams import Sender
 
@@ -380,6 +381,8 @@ def test_lines_hold_the_same_as_the_document(capsys: pytest.CaptureFixture[str])
         by_kind.setdefault(line.pop("kind"), []).append(line)
     assert set(by_kind) <= {"capture", "conversation", "message", "finding", "not_checked"}
     messages = document["conversations"][0].pop("messages")
+    for line in by_kind["conversation"]:
+        line["kind"] = line.pop("protocol")  # its own "kind" says that it is a conversation
     assert by_kind["conversation"] == document["conversations"]
     assert by_kind["message"] == [{"conversation": 1, **message} for message in messages]
     assert len(messages) == 67

@@ -13,7 +13,7 @@ from analyzer.commands import common
 from analyzer.conversation import Conversation
 from analyzer.findings import SEVERITY_ORDER, Severity
 from analyzer.pipeline import analyze
-from analyzer.report.text import Style, text_report
+from analyzer.report.style import Style
 from analyzer.rules import judge
 from analyzer.trace import Trace
 from analyzer.wording import plural
@@ -112,6 +112,8 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
         redactor = Redactor(trace)
     pieces: Iterable[str]
     if arguments.format == "text":
+        from analyzer.report.text import text_report
+
         pieces = [text_report(trace, os.path.basename(name) if redact else name, style)]
     elif arguments.format == "markdown":
         from analyzer.report.markdown import markdown_report

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from analyzer.catalogue import SPARK_PORT
 from analyzer.cli import UsageError, shortened
-from analyzer.report.text import Style
+from analyzer.report.style import Style
 from analyzer.wording import number, plural, printable
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from analyzer.wording import listing, number, plain, plural, printable, size
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
-    from analyzer.report.text import Style
+    from analyzer.report.style import Style
     from analyzer.trace import Trace
 
 FORMATS: Final = ("text", "json", "jsonl", "csv")

@@ -13,13 +13,14 @@ from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
 from analyzer.findings import FINDINGS, FindingSpec
 from analyzer.handshake import STEPS
-from analyzer.report.text import Style, finish, numbered
+from analyzer.report.style import Style
+from analyzer.report.text import finish, numbered
 from analyzer.streams import Hole, Sender
 from analyzer.wording import number, wrap
 
 if TYPE_CHECKING:
     from analyzer.conversation import Conversation
-    from analyzer.misparse import QuotedRow, Sighting
+    from analyzer.misparse.quoted import QuotedRow, Sighting
 
 WIDTH: Final = 80
 LABEL: Final = 9
@@ -138,7 +139,7 @@ def _paragraph(label: str, text: str) -> list[str]:
 
 
 def _row(text: str, capture: str | None, arguments: argparse.Namespace) -> Iterator[str]:
-    from analyzer.misparse import read_quoted_row
+    from analyzer.misparse.quoted import read_quoted_row
 
     quoted = read_quoted_row(text)
     if quoted is None:
@@ -165,7 +166,7 @@ def _row(text: str, capture: str | None, arguments: argparse.Namespace) -> Itera
 
 def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -> Iterator[str]:
     """Point at the packets whose bytes make such a row."""
-    from analyzer.misparse import find_row
+    from analyzer.misparse.quoted import find_row
     from analyzer.pipeline import analyze
 
     segments: list[tuple[int, str, bytes, str]] = []

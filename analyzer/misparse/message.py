@@ -230,9 +230,7 @@ def printable_string(value: bytes) -> str:
     r"""Render a string option as Wireshark does: cut at NUL, U+FFFD above 127, `\a` or `\ooo`."""
     text = value.split(b"\0", 1)[0]
     return "".join(
-        "\ufffd"
-        if byte >= 0x80
-        else _CONTROLS.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
+        "\ufffd" if byte >= 0x80 else _CONTROLS.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
         for byte in text
     )
 
@@ -240,6 +238,5 @@ def printable_string(value: bytes) -> str:
 def printable(text: str) -> str:
     r"""Escape what a terminal must not see of a text from the network or from the user: `\x1b`, `\u202e`."""
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode()
-        for letter in text
+        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode() for letter in text
     )

@@ -48,9 +48,7 @@ CODE_NAMES: Final[dict[int, str]] = {
 }
 """Code byte → the name Wireshark 4.0 prints; every other code is "Unknown" and its decimal value."""
 
-NAMED_UNTIL_3_0: Final = frozenset(
-    {*range(5), *range(65, 70), *range(128, 135), 136, 140, 141, 143, *range(160, 166)}
-)
+NAMED_UNTIL_3_0: Final = frozenset({*range(5), *range(65, 70), *range(128, 135), 136, 140, 141, 143, *range(160, 166)})
 """Codes that Wireshark 1.12 named (27); the one before it lacked 136."""
 NAMED_IN_2014: Final = NAMED_UNTIL_3_0 - {136}
 

@@ -25,9 +25,7 @@ that the one silent for longest is forgotten, so one message that spans its pack
 _SPELLINGS: Final = (*names.TYPE_WORDS, *names.TYPE_SHORT, *names.TYPE_WORDS[:2], "Acknowledgment", "Reset")
 _TYPE_OF: Final = {word.casefold(): index % 4 for index, word in enumerate(_SPELLINGS)}
 _SHORT_TYPES: Final = {word.casefold() for word in names.TYPE_SHORT}
-_CODE_OF: Final = {
-    re.sub(r"^\d\.\d\d ", "", name).casefold(): code for code, name in names.CODE_NAMES.items()
-} | {
+_CODE_OF: Final = {re.sub(r"^\d\.\d\d ", "", name).casefold(): code for code, name in names.CODE_NAMES.items()} | {
     "empty": 0,
     "unsupported media type": 143,
 }
@@ -88,13 +86,9 @@ class QuotedRow:
         rows = self._datagram_rows() if self.datagram else self._stream_rows()
         if self.token:
             where = "then" if self.code is not None and not self.datagram else "from byte 5 on"
-            rows.append(
-                (f"{where} {self.token.hex(' ')}", "taken for a token", f'"TKN:{self.token.hex(" ")}"')
-            )
+            rows.append((f"{where} {self.token.hex(' ')}", "taken for a token", f'"TKN:{self.token.hex(" ")}"'))
         if self.length is not None:
-            rows.append(
-                (f"{self.length} bytes in all", "the size of the segment", f'"Length: {self.length}"')
-            )
+            rows.append((f"{self.length} bytes in all", "the size of the segment", f'"Length: {self.length}"'))
         if self.malformed:
             rows.append(
                 (
@@ -166,9 +160,7 @@ class QuotedRow:
         if self.malformed and not (head.total <= len(message) and read_message(message, head).malformed):
             return False
         after = message[head.code_at + 1 : head.code_at + 1 + head.token_length]
-        return self.code in {None, *message[head.code_at : head.code_at + 1]} and after.startswith(
-            self.token or b""
-        )
+        return self.code in {None, *message[head.code_at : head.code_at + 1]} and after.startswith(self.token or b"")
 
 
 def read_quoted_row(text: str) -> QuotedRow | None:

@@ -107,9 +107,7 @@ def _grouped(groups: list[_Group]) -> str:
     if often[0].count > 1 and often[0] not in chosen:
         chosen.append(often[0])
     parts = [
-        f'"{group.text}" (packet {group.packet})'
-        if group.count == 1
-        else f'{group.count} times "{group.text}"'
+        f'"{group.text}" (packet {group.packet})' if group.count == 1 else f'{group.count} times "{group.text}"'
         for group in chosen or often[:FEW_ROWS]
     ]
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -126,9 +126,7 @@ def final_target(routing: bytes, target: bytes) -> bytes:
     """Return where a packet with this routing header goes in the end."""
     if routing[0] in (0, 2):  # source routing (RFC 2460 4.4), mobility (RFC 6275 6.4)
         return routing[-16:]
-    return (
-        routing[6:22] if routing[0] == 4 else target
-    )  # segment routing (RFC 8754 2) lists them from the end
+    return routing[6:22] if routing[0] == 4 else target  # segment routing (RFC 8754 2) lists them from the end
 
 
 def read_tunnel(frame: Frame, ip: Ip) -> int | None:

@@ -55,9 +55,7 @@ class Segment:
         """The ones' complement sum of the pseudo-header (RFC 9293 3.1), 16 bits, of a whole segment."""
         # 2**16 is 1 modulo 65535, so the remainder of a long number is the sum of its 16-bit words. A sum of
         # words that are not all zero is never 0 but 0xFFFF.
-        return (
-            int.from_bytes(self.source + self.target, "big") + TCP_PROTOCOL + len(self.tcp)
-        ) % 0xFFFF or 0xFFFF
+        return (int.from_bytes(self.source + self.target, "big") + TCP_PROTOCOL + len(self.tcp)) % 0xFFFF or 0xFFFF
 
     def checksum_good(self) -> bool | None:
         """Return True or False, or None when it cannot be judged.

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from analyzer.conversation import Conversation
+from analyzer.report.style import columns
 from analyzer.report.verdict import STEP_NAMES, Story
 from analyzer.streams import Sender
 from analyzer.wording import clock, duration, number, span, wrap
@@ -76,21 +77,21 @@ def endings(story: Story) -> list[str]:
     groups: dict[tuple[str, str, bool], list[Conversation]] = {}
     for c in story.conversations:
         groups.setdefault(ending(c), []).append(c)
-    lines = ["  attempts  end                                first packet  last packet"]
+    rows = []
     for members in sorted(groups.values(), key=len, reverse=True)[:MOST_ENDINGS]:
         # Where the first of them ended says nothing about the others; how soon after the last step does.
         text = re.sub(r" (\S+ \S+) after packet [\d,]+", r" after \1", ending_text(members[0]))
-        lines.append(
-            f"{number(len(members)):>10}  {text[:34]:<34} {number(members[0].first_packet):>12}"
-            f" {number(max(c.last_packet for c in members)):>12}"
-        )
-    first, last = story.conversations[0].start_ns, story.conversations[-1].start_ns
-    if last > first:
+        last = number(max(c.last_packet for c in members))
+        rows.append((number(len(members)), text[:34], number(members[0].first_packet), last))
+    headers = ("attempts", "end", "first packet", "last packet")
+    lines = columns(headers, rows, ("right", "left", "right", "right"))
+    begun, ended = story.conversations[0].start_ns, story.conversations[-1].start_ns
+    if ended > begun:
         bins = [0] * BINS
         for c in story.conversations:
-            bins[min(BINS - 1, (c.start_ns - first) * BINS // (last - first))] += 1
+            bins[min(BINS - 1, (c.start_ns - begun) * BINS // (ended - begun))] += 1
         bar = "".join("▇" if n else " " for n in bins)
-        rate = (len(story.conversations) - 1) * 3600e9 / (last - first)
+        rate = (len(story.conversations) - 1) * 3600e9 / (ended - begun)
         pace = f"{rate:,.0f} an hour" if rate < 7200 else f"{rate / 3600:,.1f} a second"
-        lines.append(f"  {clock(first)} {bar} {clock(last)}   {pace}")
+        lines.append(f"  {clock(begun)} {bar} {clock(ended)}   {pace}")
     return lines

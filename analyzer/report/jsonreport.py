@@ -52,6 +52,7 @@ def json_lines(trace: Trace, *, redacted: bool = False, show_secrets: bool = Fal
     for c in trace.conversations:
         data = conversation(c, trace, show_secrets=show_secrets)
         messages = data.pop("messages")
+        data["protocol"] = data.pop("kind")  # a line's own "kind" says what the line is
         yield _line("conversation", data)
         for message in messages:  # type: ignore[attr-defined]
             yield _line("message", {"conversation": c.number, **message})

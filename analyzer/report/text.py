@@ -6,17 +6,16 @@ Built as plain lines; colour repeats a word and is added last, so that it can ne
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from analyzer.findings import Evidence, Finding, NotChecked
 from analyzer.report.attempts import endings, others
 from analyzer.report.ladder import draw, ladder
+from analyzer.report.style import WIDTH, Style, columns
 from analyzer.report.verdict import STEP_NAMES, UNSAID, Mark, Story, Verdict, verdict_of
 from analyzer.trace import Trace
 from analyzer.wording import duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
 
-WIDTH: Final = 80
 LABEL: Final = 13
 RULED_OUT_NAMES: Final = 23
 MANY_ATTEMPTS: Final = 4
@@ -38,18 +37,9 @@ COLOURS: Final = {Mark.FAILS: "\x1b[31m", Mark.WARNS: "\x1b[33m", Mark.WORKS: "\
 BOLD, CYAN, MAGENTA = "\x1b[1m", "\x1b[36m", "\x1b[35m"
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How text is put on a screen or into a file."""
-
-    width: int = WIDTH
-    colour: bool = False
-    unicode: bool = True
-    quiet: bool = False
-
-
-def text_report(trace: Trace, name: str, style: Style = Style()) -> str:
+def text_report(trace: Trace, name: str, style: Style | None = None) -> str:
     """Return the report on a capture called ``name``."""
+    style = style or Style()
     verdict = verdict_of(trace)
     lines = [_headline(verdict, name, style)]
     lines += wrap(verdict.sentence, style.width)
@@ -190,7 +180,7 @@ def _first_step(verdict: Verdict, style: Style) -> list[str]:
 
 
 def _table(stories: list[Story]) -> list[str]:
-    lines = ["", f"  {'device':<39}"[:22] + f"{'state':<18}{'attempts':>8}  {'last step reached':<18} packets"]
+    rows = []
     for story in stories[:LISTED_DEVICES]:
         last = story.conversations[-1]
         reached = max((c.reached for c in story.conversations), key=list(STEP_NAMES).index)
@@ -198,7 +188,9 @@ def _table(stories: list[Story]) -> list[str]:
         packets = span(first, max(c.last_packet for c in story.conversations))
         name = story.address if len(story.address) <= 18 else "…" + story.address[-17:]
         step = STEP_NAMES[reached] if last.kind in ("spark", "empty") else "not Spark"
-        lines.append(f"  {name:<20}{story.state:<18}{number(len(story.conversations)):>8}  {step:<18} {packets}")
+        rows.append((name, story.state, number(len(story.conversations)), step, packets))
+    headers = ("device", "state", "attempts", "last step reached", "packets")
+    lines = ["", *columns(headers, rows, ("left", "left", "right", "left", "left"))]
     if len(stories) > LISTED_DEVICES:
         lines.append(f"  … {plural(len(stories) - LISTED_DEVICES, 'more device')}: --format jsonl lists all")
     return lines

@@ -184,14 +184,16 @@ def _stories(trace: Trace) -> Iterable[Story]:
     by_address: dict[str, list[Conversation]] = {}
     for conversation in trace.conversations:
         by_address.setdefault(conversation.device.ip, []).append(conversation)
+    findings: dict[str | None, list[Finding]] = {}
+    for finding in trace.findings:
+        findings.setdefault(finding.device, []).append(finding)
+    unchecked: dict[int, list[NotChecked]] = {}
+    for item in trace.not_checked:
+        for number_ in item.conversations:
+            unchecked.setdefault(number_, []).append(item)
     for address, conversations in by_address.items():
-        numbers = {c.number for c in conversations}
-        yield Story(
-            address,
-            conversations,
-            _in_order(f for f in trace.findings if f.device == address),
-            [item for item in trace.not_checked if numbers & set(item.conversations)],
-        )
+        own = {id(item): item for c in conversations for item in unchecked.get(c.number, ())}
+        yield Story(address, conversations, _in_order(findings.get(address, ())), list(own.values()))
 
 
 def _in_order(findings: Iterable[Finding]) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, Severity
+from analyzer.kinds import request_kind
 from analyzer.network.units import address_text
 from analyzer.rules.facts import Facts
 from analyzer.streams import HoleReason
@@ -75,7 +76,9 @@ def bytes_missing(facts: Facts) -> Iterator[Finding]:
     lost = [h for h in holes if h.reason is not HoleReason.CUT]
     for hole in lost[:GAPS_TOLD]:
         after = f"after packet {number(hole.before)}" if hole.before is not None else "at the start"
-        if hole.reason is HoleReason.NOT_CAPTURED:
+        if hole.reason is HoleReason.DAMAGED:
+            fate = f"packet {number(hole.packet)} holds them, but with a wrong checksum"
+        elif hole.reason is HoleReason.NOT_CAPTURED:
             fate = f"acknowledged in packet {number(hole.packet)}, so they arrived; the capturing computer lost them"
         else:
             fate = f"never acknowledged; the next bytes are in packet {number(hole.packet)}"
@@ -143,7 +146,8 @@ def other_protocol(facts: Facts) -> Iterator[Finding]:
             "SPK801",
             Confidence.STRONG,
             Evidence(
-                f"The connecting side speaks first, with {quote(facts.device.opening[:16])}; a Spark server does.",
+                f"The connecting side speaks first, with {quote(facts.device.opening[:16])}; on a Spark connection the"
+                " server does.",
                 where,
             ),
             what=f"{name} on port {c.server.port}: the connecting side speaks first, which a Spark device never does.",
@@ -152,6 +156,8 @@ def other_protocol(facts: Facts) -> Iterator[Finding]:
 
 def _client_began(facts: Facts) -> bool:
     device, server = facts.device.first_data, facts.server.first_data
+    if request_kind(facts.device.opening) is not None:
+        return True  # whatever the order: two capture points may show the answer first
     return device is not None and (server is None or device.time_ns < server.time_ns)
 
 
@@ -170,12 +176,11 @@ def no_spark(trace: Trace) -> Iterator[Finding]:
             "SPK705",
             Confidence.CERTAIN,
             f"The capture holds encrypted Wi-Fi ({plural(wifi, 'frame')}): no address and no port can be read in it.",
-            (
-                Evidence(
-                    "Decrypt it first: Wireshark needs the Wi-Fi password and the device's joining in the capture."
-                ),
+            (Evidence(f"{plural(wifi, 'frame')} of Wi-Fi data are locked with the Wi-Fi's own key."),),
+            fix=(
+                "Capture on the router or on the server's computer, behind the Wi-Fi's encryption.",
+                "Or decrypt it first: Wireshark needs the Wi-Fi password, and the device's joining in the capture.",
             ),
-            fix=("Capture on the router or on the server's computer, behind the Wi-Fi's encryption.",),
         )
     yield _plain(
         "SPK706",
@@ -223,9 +228,9 @@ def _what_else(trace: Trace) -> Iterator[Evidence]:
         for port, n in around.tcp_connections.most_common(4)
         if port not in around.lookalikes
     ]
-    rest += [f"{number(around.kinds[kind])} {kind}" for kind in ("DNS", "ARP", "encrypted-wifi") if around.kinds[kind]]
+    rest += [f"{number(around.kinds[kind])} {kind}" for kind in ("DNS", "ARP") if around.kinds[kind]]
     if rest:
-        yield Evidence(f"Otherwise: {listing(rest)}.")
+        yield Evidence(f"In the capture: {listing(rest)}.")
 
 
 def capture_damage(trace: Trace) -> Iterator[Finding]:

@@ -7,11 +7,12 @@ from typing import Final
 
 from analyzer.catalogue import DEVICE_READ_LIMIT, IDENTITY_SIZE, NONCE_SIZE, PING_AFTER, SMALLEST_FRAME_ON_WIRE
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
+from analyzer.kinds import request_kind
 from analyzer.network.units import address_text
 from analyzer.rules.capture import service_name
 from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.streams import Sender
-from analyzer.wording import duration, number, packets, plural, quote, span
+from analyzer.wording import duration, number, packets, plural, quote, span, with_article
 
 ENOUGH_SYNS: Final = 2
 LONE_SYN: Final = 3 * NS
@@ -46,7 +47,11 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
             f"{plural(c.syn_count, 'request')} to connect"
             + (f" in {duration(c.syns[-1].time_ns - c.syns[0].time_ns)}" if c.syn_count > 1 else "")
             + f" (packet{'s' if c.syn_count > 1 else ''} {span(c.syns[0].packet, c.syns[-1].packet)}): 0 answers, 0"
-            f" refusals, up to {duration(until - c.syns[-1].time_ns)} after the last.",
+            + (
+                f" refusals, up to {duration(until - c.syns[-1].time_ns)} after the last."
+                if until - c.syns[-1].time_ns > AT_ONCE
+                else " refusals."
+            ),
             tuple(seen.packet for seen in c.syns),
         )
     ]
@@ -148,6 +153,8 @@ def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
     first = facts.server.first_data
     if c.kind not in ("http", "tls", "ssh", "other") or not opening or first is None or facts.server.midway:
         return
+    if request_kind(facts.device.opening) is not None:
+        return  # a client of that service: SPK801
     device_first = facts.device.first_data
     if device_first is not None and device_first.time_ns < first.time_ns and not facts.identity:
         return  # the connecting side spoke first, and not as a Spark device: SPK801
@@ -186,7 +193,7 @@ def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
 
 
 def _article(kind: str) -> str:
-    return {"http": "a web page", "tls": "the start of TLS (https)", "ssh": "an SSH greeting"}.get(kind, "text")
+    return {"http": "a web page", "tls": "the start of TLS (https)", "ssh": "an SSH banner"}.get(kind, "text")
 
 
 def _names(opening: bytes) -> str:
@@ -234,7 +241,12 @@ def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
         "SPK104",
         Confidence.STRONG,
         *_silence(facts, waited, late=late),
-        because="that what accepts the connection is no working Spark server.",
+        summary=f"{facts.address} sends its greeting only after the device has given up waiting for it."
+        if late
+        else None,
+        because="that the server is too slow: a device waits 20 s."
+        if late
+        else "that what accepts the connection is no working Spark server.",
         ruled_out=(
             RuledOut("SPK101", "the connection is accepted"),
             RuledOut("SPK301", "keys play no part before the greeting"),
@@ -278,7 +290,8 @@ def _silence(facts: Facts, waited: int, *, late: bool) -> Iterator[Evidence]:
     if c.dead_frames:
         frame = c.dead_frames[0]
         yield Evidence(
-            f"Packet {number(frame.packet)} is a {frame.dead}: firmware of 2014 that waits in vain.", (frame.packet,)
+            f"Packet {number(frame.packet)} is {with_article(frame.dead or '')}: firmware of 2014 that waits in vain.",
+            (frame.packet,),
         )
     elif facts.device.sent and facts.device.first_data is not None:
         ping = facts.device.first_data

@@ -66,4 +66,3 @@ def fold_unchecked(items: Iterable[NotChecked]) -> list[NotChecked]:
         if counts[code] <= EVIDENCE:
             folded.append(NotChecked(code, because, tuple(sorted(set(conversations)))))
     return folded
-

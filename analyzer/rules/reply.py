@@ -10,7 +10,7 @@ from analyzer.conversation import FrameSeen
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
 from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.streams import Sender
-from analyzer.wording import duration, number, packets, size
+from analyzer.wording import duration, number, packets, size, with_article
 
 LATE_HELLO: Final = HELLO_WAIT * NS
 ROUND_TRIP: Final = 1.5 * NS
@@ -160,9 +160,12 @@ def _dead_key(facts: Facts, dead: list[FrameSeen]) -> Finding:
         Confidence.CERTAIN,
         *(
             Evidence(
-                f"Packet {number(f.packet)} is a {f.dead}: the device has no key, because its login failed."
-                if "zero" in (f.dead or "")
-                else f"Packet {number(f.packet)} is a {f.dead}: the device did not take the new key.",
+                f"Packet {number(f.packet)} is {with_article(f.dead or '')}: "
+                + (
+                    "the device has no key, because its login failed."
+                    if "zero" in (f.dead or "")
+                    else "the device did not take the new key."
+                ),
                 (f.packet,),
             )
             for f in dead[:DEAD_TOLD]
@@ -188,9 +191,7 @@ def _no_hello(facts: Facts, frames: list[FrameSeen]) -> Evidence:
             (end.packet,),
         )
     ending = facts.ending
-    since = facts.session.time_ns if facts.session is not None else 0
-    waited = frames[0].time_ns - since if frames else _watched(facts)
-    return Evidence(f"No hello from the device in {duration(waited)}. {ending.text}", ending.packets)
+    return Evidence(f"No hello from the device in {duration(_watched(facts))}. {ending.text}", ending.packets)
 
 
 def dead_without_reply(facts: Facts) -> Iterator[Finding]:
@@ -202,7 +203,7 @@ def dead_without_reply(facts: Facts) -> Iterator[Finding]:
     yield facts.finding(
         "SPK207",
         Confidence.CERTAIN,
-        Evidence(f"Packet {number(frame.packet)} is a {frame.dead}.", (frame.packet,)),
+        Evidence(f"Packet {number(frame.packet)} is {with_article(frame.dead or '')}.", (frame.packet,)),
         summary="The device sends a message under a key that nobody agreed on: it is not logged in.",
         severity=Severity.INFO,
     )

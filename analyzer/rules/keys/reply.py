@@ -261,6 +261,15 @@ class _Reply:
                 f" the private key{which} opens packet {number(self.packet)}.{offers} Add --device-key FILE.",
             )
             return
+        sure = own_words is not None or any(self.places.used_by(key, self.c) for key in candidates)
+        if proof is not None and not sure:
+            # The signature alone explains it; whether this is the device's key is then anybody's guess.
+            yield self.facts.not_checked(
+                "SPK301",
+                f"Whether the device could open packet {number(self.packet)} at all:"
+                f" {names(candidates, 'device key')} does not, if it is the device's.",
+            )
+            return
         yield self._mismatch(candidates, own_words)
         if self.c.device.id is None:
             at = self.facts.identity
