@@ -20,7 +20,6 @@ from screens import CAPTURES, ROOT, sparkshark
 
 from analyzer import cli
 from analyzer.cli import COMMANDS, main
-from analyzer.commands import analyze as analyze_command
 from analyzer.commands import common
 from analyzer.commands.simulate import FIRMWARES, LINKS, SERVERS
 from analyzer.report.style import Style
@@ -315,7 +314,7 @@ def test_a_fault_of_our_own_is_one_line_and_status_70(
     def break_down(*_: object, **__: object) -> str:
         raise ZeroDivisionError("the devil in the details")
 
-    monkeypatch.setattr(analyze_command, "text_report", break_down)
+    monkeypatch.setattr("analyzer.report.text.text_report", break_down)
     monkeypatch.delenv("SPARKSHARK_DEBUG", raising=False)
     assert main(["analyze", str(HEALTHY)]) == 70
     output = capsys.readouterr()

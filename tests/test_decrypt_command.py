@@ -293,7 +293,7 @@ def test_plain_capture_and_firmware_are_written(tmp_path: Path, capsys: Screen) 
     assert f"{plain}: 746 messages, as plain CoAP." in err
     assert f"{images}/firmware-1-1.bin: 62.0 kB, 243 chunks, SHA-256 b42798a4" in err
     assert (images / "firmware-1-1.bin").stat().st_size == 62000
-    read = ["tshark", "-r", plain, "-Y", "coap", "-T", "fields", "-e", "coap.code"]
+    read = ["tshark", "-r", str(plain), "-Y", "coap", "-T", "fields", "-e", "coap.code"]
     codes = subprocess.run(read, capture_output=True, text=True, check=True).stdout
     assert len(codes.splitlines()) == 746
     status, out, err = decrypt(capsys, *words)
@@ -362,7 +362,17 @@ def test_a_folder_without_keys(tmp_path: Path, capsys: Screen) -> None:
 
 def test_an_encrypted_key_needs_the_right_password(tmp_path: Path, capsys: Screen) -> None:
     locked, secret = tmp_path / "core.pem", tmp_path / "secret"
-    command = ["openssl", "rsa", "-aes128", "-passout", "pass:right", "-in", KEYS / "core-a.pem", "-out", locked]
+    command = [
+        "openssl",
+        "rsa",
+        "-aes128",
+        "-passout",
+        "pass:right",
+        "-in",
+        f"{KEYS / 'core-a.pem'}",
+        "-out",
+        str(locked),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     secret.write_text("right\n")
     words = ("healthy-full.pcap", "--device-key", locked, "--quiet")

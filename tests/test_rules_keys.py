@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scapy.layers.l2 import Ether
 
 from analyzer.findings import Confidence, Finding, Severity
 from analyzer.keys import KeyRing, inspect_key_file
+from analyzer.report.text import text_report
 from analyzer.simulate import Conversation, Simulation, exchanges, finish, make_world
 from analyzer.simulate.keys import SERVER_BITS
 from analyzer.simulate.scenarios.steps import (
@@ -239,14 +241,10 @@ def _flip(packets: Iterable[Packet], sender: str, *, index: int) -> list[Packet]
                 frame[TCP].remove_payload()
                 frame = frame / bytes(payload)
                 del frame[IP].chksum, frame[TCP].chksum
-                changed.append(type(packet)(**{**_fields(packet), "data": bytes(frame)}))
+                changed.append(replace(packet, data=bytes(frame)))
                 continue
         changed.append(packet)
     return changed
-
-
-def _fields(packet: Packet) -> dict[str, object]:
-    return {name: getattr(packet, name) for name in packet.__dataclass_fields__}
 
 
 def test_001_becomes_certain_when_both_hellos_open() -> None:
@@ -474,6 +472,7 @@ def test_many_attempts_exclude_a_public_server_key_or_say_that_they_cannot(tmp_p
     simulation = simulate("retries", attempts=60)
     outcomes = []
     for candidate in (
+        simulation.keys["other-server.pub.pem"],
         simulation.keys["server.pub.pem"],
         *(f.read_bytes() for f in sorted(KEYS.glob("*server.pub.pem"))),
     ):
@@ -632,3 +631,47 @@ def test_the_devices_id_is_put_into_the_commands_once_it_is_known() -> None:
         for step in the(said("key-mismatch-retries", "server.pem", "core-a.der"), "SPK301").fix
     )
     assert any("DEVICE_ID" in step for step in the(said("key-mismatch-retries", "core-a.der"), "SPK301").fix)
+
+
+SCREEN = """\
+✕ NOT CONNECTING                                       key-mismatch-retries.pcap
+The server locks its reply with a key that is not this device's key.
+
+How sure     Certain, if core-a.der is the key inside this device (step 1 checks
+             that). Certain that it cannot use the reply.
+Do this      1. Check that core-a.der is the key inside this device. In DFU mode
+                (blinking yellow) on USB (Core; a Photon: -d 2b04:d006 -a 1
+                -s 34:612):
+                  dfu-util -d 1d50:607f -a 1 -s 0x00002000:1024 -U now.der
+                  sparkshark keys now.der core-a.der
+             2. One key in both: make a new pair and send it, still in DFU mode.
+                  particle keys doctor DEVICE_ID
+                Read its output to the end: SENDING the key must succeed, not
+                only "Okay! New keys in place".
+             Own server: give it this device's public key as DEVICE_ID.pub.pem
+             instead:
+                  openssl rsa -inform DER -in core-a.der -pubout
+"""
+
+WHY = """\
+Why          Packet 8: the first 128 bytes do not open with core-a.der
+             (91d4915e); the other 256 are signed by server.pub.pem (ec7645ed).
+             The same in 2 other attempts (packets 24, 35).
+             Packet 12 is a ping under an all-zero key: the device has no key,
+             because its login failed. The same in 1 other attempt (packet 39).
+"""
+
+
+def test_the_screen_of_a_key_mismatch_reads_as_promised() -> None:
+    out = text_report(said("key-mismatch-retries", "core-a.der", "server.pub.pem"), "key-mismatch-retries.pcap")
+    assert out.startswith(SCREEN)
+    assert WHY in out
+    assert "Ruled out    Impostor server        the signature opens with server.pub.pem" in out
+    assert "Unlucky key            the firmware can read core-a.der (91d4915e)" in out
+    assert "Not checked  The device's ID: only the server's private key opens packet 6." in out
+    assert "because the key on file" not in out
+
+
+def test_the_command_for_the_public_half_fits_the_file() -> None:
+    fix = the(said("key-mismatch-retries", "core-a.pem", "server.pub.pem"), "SPK301").fix
+    assert "  openssl rsa -in core-a.pem -pubout" in fix

@@ -32,6 +32,9 @@ def identity_refused(facts: Facts, keys: KeyRing, secrets: Secrets, places: Plac
         yield facts.not_checked("SPK302", f"{where} is not whole in the capture, so no key can be tried on it.")
         return
     case = _Refusal(facts, keys, secrets, places)
+    for finding in own:
+        if finding.code == "SPK204":
+            finding.because = finding.because.replace(" cannot be seen without a key", " is not said by that alone")
     if not keys.server_private:
         yield from case.by_range()
     elif secrets.identity is None:

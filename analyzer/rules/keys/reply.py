@@ -286,11 +286,10 @@ class _Reply:
         if own_words is not None:
             because = f': the device itself says in "who I am" that its key is {name(key)}.'
         elif used is not None:
-            because = f": the device logged in with {file_of(key)} in packet {number(used.first_packet)} and after."
-            because = because.replace(" and after.", ", in this capture.")
+            because = f": the device logged in with {file_of(key)} (from packet {number(used.first_packet)} on)."
         elif len(candidates) == 1:
             premise = file_of(key)
-            because = f", if {premise} is the key inside this device."
+            because = f", if {premise} is the key inside this device (step 1 checks that)."
         else:
             because = ", if this device's key is among those given."
         ruled_out = []
