@@ -32,8 +32,8 @@ from analyzer.streams import (
 )
 
 if TYPE_CHECKING:
-    from analyzer.decryption import Secrets
     from analyzer.messages import SparkMessage
+    from analyzer.opened import Secrets
 
 _DEVICE, _SERVER = Sender.DEVICE, Sender.SERVER  # looking up a member costs more than the comparison with it
 SYNS: Final = 32

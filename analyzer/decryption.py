@@ -7,7 +7,6 @@ and `messages`. It is imported only when there are keys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from heapq import heappop, heappush, heappushpop
 from typing import Final
 
@@ -15,12 +14,11 @@ from analyzer.conversation import Conversation
 from analyzer.frames import Frame
 from analyzer.keys import KeyRing, SessionKey
 from analyzer.messages import MessageReader, SparkMessage
+from analyzer.opened import BadFrame, Secrets
 from analyzer.session import (
     FailurePattern,
     FrameDecryptor,
-    Identity,
     Obstacle,
-    Offer,
     OpenedFrame,
     SessionOpener,
     fitting_session_key,
@@ -39,47 +37,10 @@ BAD_FRAMES: Final = 32
 """Frames that did not open, listed per conversation."""
 
 
-@dataclass(frozen=True, slots=True)
-class BadFrame:
-    """A frame that is no message under this session's key.
-
-    ``position`` counts the whole frames of its direction from 0; ``behind_gap`` says that bytes are missing
-    between it and the last message that opened.
-    """
-
-    sender: Sender
-    position: int
-    packet: int
-    obstacle: Obstacle
-    behind_gap: bool
-
-
-@dataclass(slots=True)
-class Secrets:
-    """What the keys at hand told about one conversation. No secret shows when this is printed.
-
-    ``identity_tried`` and ``offer`` say what was tried; ``session_key`` is None when nothing opened.
-    ``key_source`` names where it came from. ``hellos`` are the ends whose hello opened.
-    """
-
-    identity: Identity | None = None
-    identity_tried: int = 0
-    offer: Offer | None = None
-    session_key: SessionKey | None = field(default=None, repr=False)
-    key_source: str | None = None
-    opened: int = 0
-    partly: int = 0
-    lost: int = 0  # frames of which a hole left nothing
-    patterns: dict[Sender, FailurePattern] = field(default_factory=dict)
-    bad_frames: list[BadFrame] = field(default_factory=list)
-    hellos: set[Sender] = field(default_factory=set)
-    reader: MessageReader | None = None
-
-
 class _Opening:
     """The work on one conversation while its packets come."""
 
-    __slots__ = ("decided", "decryptors", "gap", "primed", "queue", "ready", "test_at")
+    __slots__ = ("decided", "decryptors", "gap", "place", "primed", "queue", "ready", "test_at")
 
     def __init__(self) -> None:
         self.decided = False
@@ -88,7 +49,8 @@ class _Opening:
         self.gap: dict[Sender, bool] = dict.fromkeys(Sender, False)  # bytes are missing since the last message
         self.test_at = PROOF
         self.queue: list[Frame] = []
-        self.ready: list[tuple[int, int, Sender, OpenedFrame, int]] = []  # a heap, by packet
+        self.place: dict[Sender, int] = dict.fromkeys(Sender, 0)  # packet of the latest message
+        self.ready: list[tuple[int, int, Frame, OpenedFrame]] = []  # a heap, by place
 
 
 class Decryption:
@@ -257,22 +219,29 @@ class Decryption:
         else:
             secrets.partly += 1
         self._order += 1
-        item = (frame.packet, self._order, frame.sender, opened, frame.time_ns)
+        # A message that was lost and sent again comes in a later packet than the one behind it: its place is before
+        # that one all the same, so a packet counts as no earlier than those before it in its own direction.
+        place = work.place[frame.sender] = max(work.place[frame.sender], frame.packet)
+        item = (place, self._order, frame, opened)
         if len(work.ready) < REORDERED:
             heappush(work.ready, item)
         else:
             self._name(c, secrets, heappushpop(work.ready, item))
 
     @staticmethod
-    def _name(c: Conversation, secrets: Secrets, item: tuple[int, int, Sender, OpenedFrame, int]) -> None:
-        packet, _, sender, opened, time_ns = item
+    def _name(c: Conversation, secrets: Secrets, item: tuple[int, int, Frame, OpenedFrame]) -> None:
+        _, _, frame, opened = item
         if secrets.reader is None or opened.plaintext is None:
             return
         message: SparkMessage = secrets.reader.read(
-            "device" if sender is Sender.DEVICE else "server", opened.plaintext, packet, time_ns, opened.missing
+            "device" if frame.sender is Sender.DEVICE else "server",
+            opened.plaintext,
+            frame.packet,
+            frame.time_ns,
+            opened.missing,
         )
         if message.name == "Hello":
-            secrets.hellos.add(sender)
+            secrets.hellos.add(frame.sender)
         c.messages.append(message)
 
 

@@ -33,7 +33,7 @@ from analyzer.trace import Trace
 
 HEALTHY = [name for name in NAMES if truth(name)["correct_analysis"]["verdict"] == "healthy"]
 REORDERED = ("lossy-link",)
-"""Captures in which a repeat came late: messages are told in the order of the capture, not of the stream."""
+"""Captures in which a repeat came late: a message sent before another one stands in a later packet than it."""
 INCOMPLETE = ("capture-gap", "mid-session")
 WITH_LOGIN = [
     name for name in NAMES if any(s["session_key"] for s in truth(name)["sessions"]) and name != "mid-session"
@@ -64,11 +64,10 @@ def test_all_that_was_sent_under_the_session_key_opens_to_the_byte_and_nothing_e
         conversation = conversation_of(trace, session)
         for sender in ("device", "server"):
             told, got = sent(session, sender), whole(conversation, sender)
-            if name in REORDERED:
-                told, got = sorted(told), sorted(got)
             assert got == told
         assert all(m.whole and m.missing == 0 for m in conversation.messages)
-        assert [m.packet for m in conversation.messages] == sorted(m.packet for m in conversation.messages)
+        if name not in REORDERED:
+            assert [m.packet for m in conversation.messages] == sorted(m.packet for m in conversation.messages)
         assert [m.index for m in conversation.messages] == list(range(len(conversation.messages)))
 
 

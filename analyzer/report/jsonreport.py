@@ -14,8 +14,8 @@ from analyzer.trace import Trace
 from analyzer.version import version
 
 if TYPE_CHECKING:
-    from analyzer.decryption import Secrets
     from analyzer.messages import SparkMessage
+    from analyzer.opened import Secrets
 
 SCHEMA: Final = 1
 

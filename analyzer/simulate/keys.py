@@ -116,7 +116,7 @@ def make_key(seed: int, name: str, bits: int, *, short_integer: bool = False) ->
 def _full_width(key: RsaKey, bits: int) -> bool:
     half = bits // 2
     shortest_half = min(key.d % (key.p - 1), key.d % (key.q - 1), pow(key.q, -1, key.p))
-    return key.d.bit_length() > bits - 8 and shortest_half.bit_length() > half - 8
+    return key.d.bit_length() >= bits - 8 and shortest_half.bit_length() >= half - 8
 
 
 def _prime(bits: int, randomness: random.Random) -> int:

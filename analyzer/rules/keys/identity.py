@@ -13,8 +13,8 @@ from analyzer.streams import Sender
 from analyzer.wording import number, plural
 
 if TYPE_CHECKING:
-    from analyzer.decryption import Secrets
     from analyzer.keys import Key, KeyRing
+    from analyzer.opened import Secrets
     from analyzer.session import Identity
 
 REFUSED: Final = ("SPK203", "SPK204")

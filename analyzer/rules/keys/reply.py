@@ -22,8 +22,8 @@ from analyzer.rules.keys.places import MOST_TESTED, Places, file_of, name, named
 from analyzer.wording import listing, number, plural
 
 if TYPE_CHECKING:
-    from analyzer.decryption import Secrets
     from analyzer.keys import Key, KeyRing
+    from analyzer.opened import Secrets
 
 SILENT: Final = ("SPK206", "SPK207")
 CANNOT_USE_IT: Final = "that it cannot use the reply."

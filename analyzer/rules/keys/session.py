@@ -13,8 +13,8 @@ from analyzer.streams import Sender
 from analyzer.wording import number, plural, printable
 
 if TYPE_CHECKING:
-    from analyzer.decryption import Secrets
     from analyzer.keys import KeyRing
+    from analyzer.opened import Secrets
 
 Said = Iterator[Finding | NotChecked]
 
