@@ -127,7 +127,8 @@ class _Refusal:
             yield self.facts.not_checked(
                 "SPK302",
                 "Whether the device has the right server key: a public key can only exclude itself, and"
-                f" {names(keys, 'server key')} did not. The server's private key opens packet"
+                f" {names(keys, 'server key')} did not ({plural(tests[0][0].count, 'attempt')}; numbers no larger than"
+                f" these have a chance of {max(t.p_value for t, _ in tests):.2g}). The server's private key opens packet"
                 f" {number(self.part.packet)}: --server-key FILE.",
             )
             return
