@@ -47,7 +47,7 @@ EARLY_ACKS: Final = 64
 HOLES: Final = 1000
 """Holes that are listed per conversation; further ones are counted."""
 FIRST_FRAMES: Final = 16
-LAST_FRAMES: Final = 64
+LAST_FRAMES: Final = 12
 """Frames at both ends of a session that are kept with packet and time; those between are counted by size."""
 SIZES: Final = 80
 """Distinct frame sizes counted; there are 64 legal ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, Severity
+from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, Severity
 from analyzer.kinds import request_kind
 from analyzer.network.units import address_text
 from analyzer.rules.facts import Facts
@@ -16,7 +16,7 @@ GAPS_TOLD = 4
 SERVICES = {"http": "A web server", "tls": "A TLS (https) server", "ssh": "An SSH server"}
 
 
-def begun_midway(facts: Facts) -> Iterator[Finding]:
+def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK701: no SYN, and the first bytes are not the login."""
     c = facts.conversation
     if not c.midway or not facts.is_spark:
@@ -38,6 +38,12 @@ def begun_midway(facts: Facts) -> Iterator[Finding]:
         counts,
         summary="The capture begins inside the login; what is missing of it cannot be judged." if whole else None,
     )
+    if not whole and not facts.trace.keys:
+        yield facts.not_checked(
+            "SPK701",
+            "Content. No RSA key can open it: the session key travels only in the login. With --session-key all would"
+            " open but the first message of each side.",
+        )
 
 
 def one_way(facts: Facts) -> Iterator[Finding]:

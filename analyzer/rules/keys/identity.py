@@ -128,8 +128,8 @@ class _Refusal:
                 "SPK302",
                 "Whether the device has the right server key: a public key can only exclude itself, and"
                 f" {names(keys, 'server key')} did not ({plural(tests[0][0].count, 'attempt')}; numbers no larger than"
-                f" these have a chance of {max(t.p_value for t, _ in tests):.2g}). The server's private key opens packet"
-                f" {number(self.part.packet)}: --server-key FILE.",
+                f" these have a chance of {max(t.p_value for t, _ in tests):.2g}). The server's private key opens"
+                f" packet {number(self.part.packet)}: --server-key FILE.",
             )
             return
         yield self.facts.not_checked(
