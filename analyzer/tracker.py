@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE
-from analyzer.conversation import Conversation, Endpoint
+from analyzer.conversation import Conversation
 from analyzer.network.units import ACK, SYN, Segment
+from analyzer.seen import Endpoint
 from analyzer.streams import SEQUENCE_SPACE
 
 WINDOW: Final = 1 << 20

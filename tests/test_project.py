@@ -56,6 +56,7 @@ LINE = (
     "coap",
     "messages",
     # what is known of one connection, and of the whole capture
+    "seen",
     "opened",
     "conversation",
     "decryption",

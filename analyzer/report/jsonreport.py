@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from analyzer.conversation import Conversation, Endpoint
+from analyzer.conversation import Conversation
 from analyzer.findings import Finding, NotChecked
 from analyzer.handshake import Part
 from analyzer.report.exact import Instant, pieces
+from analyzer.seen import Endpoint
 from analyzer.streams import Sender
 from analyzer.trace import Trace
 from analyzer.version import version

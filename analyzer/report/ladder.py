@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from analyzer.conversation import Conversation, FrameSeen
+from analyzer.conversation import Conversation
 from analyzer.handshake import Part
 from analyzer.report.verdict import Mark
+from analyzer.seen import FrameSeen
 from analyzer.streams import Sender
 from analyzer.wording import duration, number, plural, size, span, wrap
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from analyzer.conversation import Closing, Conversation
+from analyzer.conversation import Conversation
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
 from analyzer.handshake import Part
+from analyzer.seen import Closing
 from analyzer.streams import HoleReason, Sender
 from analyzer.trace import Trace
 from analyzer.wording import duration, number, packets

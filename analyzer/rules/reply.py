@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from analyzer.catalogue import DEVICE_READ_LIMIT, HELLO_FRAMES, HELLO_WAIT, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE
-from analyzer.conversation import FrameSeen
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
 from analyzer.rules.facts import AT_ONCE, NS, Facts
+from analyzer.seen import FrameSeen
 from analyzer.streams import Sender
 from analyzer.wording import duration, number, packets, size, with_article
 

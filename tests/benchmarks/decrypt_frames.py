@@ -15,12 +15,13 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from analyzer.conversation import Conversation, Endpoint
+from analyzer.conversation import Conversation
 from analyzer.deadkey import is_whole_coap, without_padding
 from analyzer.decryption import Decryption
 from analyzer.frames import Frame
 from analyzer.keys import KeyRing, SessionKey
 from analyzer.network.units import SYN, Segment
+from analyzer.seen import Endpoint
 from analyzer.session import FrameDecryptor
 from analyzer.streams import Sender
 
