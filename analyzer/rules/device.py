@@ -18,6 +18,10 @@ from analyzer.wording import duration, number, packets
 DEAD_SILENCE: Final = round((PING_AFTER + PING_ANSWER_LIMIT + 15.0) * NS)
 """A living session is never this quiet: the device pings after 15 s and closes 10 s later if nothing answers; the
 rest is room for a busy device."""
+GONE: Final = round((PING_AFTER + 5.0) * NS)
+"""Longer than a living device is silent, and longer than a living server lets its TCP keep-alive rest (15 s)."""
+ANSWERS_A_FIN: Final = 5 * NS
+"""The capture must go on this long behind the FIN before a missing answer to it means anything."""
 OVERLAP: Final = 2 * NS
 """A device that opens its next connection has given up the one before; some close it a little later."""
 
@@ -29,16 +33,42 @@ def left_open(trace: Trace) -> Iterator[Finding]:
         by_device[c.device.address].append(c)
     for conversations in by_device.values():
         for earlier, later in pairwise([*conversations, None]):
-            if earlier is None or earlier.closings or earlier.reached != "established":
+            if earlier is None or earlier.reached != "established" or earlier.kind != "spark":
                 continue
             facts = Facts(earlier, trace)
-            if facts.unseen is not None or earlier.kind != "spark":
+            if facts.unseen is not None:
                 continue
-            if later is not None and later.syns:
+            if earlier.closings:
+                yield from _closed_on_nobody(facts)
+            elif later is not None and later.syns:
                 if later.start_ns - earlier.end_ns > -OVERLAP:
                     yield _came_back(facts, later)
             elif later is None:
                 yield from _went_silent(facts)
+
+
+def _closed_on_nobody(facts: Facts) -> Iterator[Finding]:
+    """One end closes after a long silence of the other, which never answers that either: it was gone."""
+    c, end = facts.conversation, facts.first_closing
+    if end is None or end.how != "fin":
+        return
+    last = c.sides[end.sender.peer].last_any
+    watched = (facts.trace.last_ns or c.end_ns) - end.time_ns
+    if last is None or end.time_ns - last.time_ns < GONE or watched < ANSWERS_A_FIN:
+        return
+    yield facts.finding(
+        "SPK505",
+        Confidence.LIKELY,
+        Evidence(
+            f"The {end.sender} closes in packet {number(end.packet)}, {duration(end.time_ns - last.time_ns)} after the"
+            f" last packet from the {end.sender.peer} ({packets([last.packet])}); the {end.sender.peer} does not answer"
+            " that either.",
+            (last.packet, end.packet),
+        ),
+        summary=f"The connection goes dead: nothing comes from the {end.sender.peer} any more.",
+        because=f"that the {end.sender.peer} lost its link or its power.",
+        sender=end.sender.peer,
+    )
 
 
 def _came_back(facts: Facts, later: Conversation) -> Finding:

@@ -15,7 +15,13 @@ from analyzer.rules.facts import Facts
 from analyzer.rules.keys.identity import identity_refused
 from analyzer.rules.keys.places import Places
 from analyzer.rules.keys.reply import CANNOT_USE_IT, SILENT, reply_not_used
-from analyzer.rules.keys.session import frames_do_not_open, hello_checked, not_opened, proof_of_health
+from analyzer.rules.keys.session import (
+    frames_do_not_open,
+    hello_checked,
+    hung_up_on_answer,
+    not_opened,
+    proof_of_health,
+)
 
 EXPLAIN_SILENCE = ("SPK301", "SPK303", "SPK305", "SPK306")
 
@@ -25,7 +31,7 @@ def add_proofs(facts: Facts, places: Places, own: list[Finding], unchecked: list
     ring, secrets = facts.trace.keys, facts.conversation.secrets
     if ring is None or secrets is None:
         return
-    for rule in (hello_checked, reply_not_used, identity_refused, frames_do_not_open, not_opened):
+    for rule in (hello_checked, reply_not_used, identity_refused, frames_do_not_open, hung_up_on_answer, not_opened):
         for said in list(rule(facts, ring, secrets, places, own)):
             if isinstance(said, NotChecked):
                 unchecked.append(said)

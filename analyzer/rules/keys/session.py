@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
-from analyzer.rules.facts import Facts
+from analyzer.messages import label
+from analyzer.messages.peers import G1A, IGNORES_REFUSALS
+from analyzer.rules.facts import NS, Facts
 from analyzer.rules.keys.places import Places, names
 from analyzer.streams import Sender
-from analyzer.wording import number, plural, printable
+from analyzer.wording import duration, number, plural, printable
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
     from analyzer.opened import Secrets
 
+HANGS_UP: Final = round(0.3 * NS)
+"""A device that hangs up on a message does so within milliseconds; the rest is the way to the capture point."""
+LONG_ARGUMENT: Final = 64
 Said = Iterator[Finding | NotChecked]
 
 
@@ -57,6 +62,39 @@ def hello_checked(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places,
             because="that it cannot use the reply.",
             ruled_out=(RuledOut("SPK208", f"packet {at} is no hello of this session"),),
         )
+
+
+def hung_up_on_answer(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places, own: list[Finding]) -> Said:
+    """SPK509: the device hangs up on a message that its firmware is known not to bear (PROTOCOL 5.2, 5.4.10)."""
+    c, end, reader = facts.conversation, facts.first_closing, secrets.reader
+    if end is None or end.sender is not Sender.DEVICE or facts.reached != "established" or reader is None:
+        return
+    last = next((m for m in reversed(c.messages) if m.direction == "server"), None)
+    if last is None or reader.generation is None:
+        return
+    round_trip = c.connected.time_ns - c.syns[0].time_ns if c.connected is not None and c.syns else 0
+    waited = end.time_ns - last.time_ns
+    if not 0 <= waited <= HANGS_UP + round_trip:
+        return
+    if last.code is not None and last.code[0] in "45" and reader.generation not in IGNORES_REFUSALS:
+        why = f"most releases of its firmware ({reader.firmware}) hang up on any {last.code}"
+    elif last.name == "FunctionCall" and len(str(last.values.get("argument", ""))) >= LONG_ARGUMENT:
+        if reader.generation != G1A:
+            return
+        why = f"its firmware ({reader.firmware}) hangs up on arguments of {LONG_ARGUMENT} bytes or more"
+    else:
+        return
+    yield facts.finding(
+        "SPK509",
+        Confidence.STRONG,
+        Evidence(
+            f"Packet {number(last.packet)} is {label(last)} from the server; the device hangs up"
+            f" {duration(waited)} later (packet {number(end.packet)}).",
+            (last.packet, end.packet),
+        ),
+        because=f": {why}.",
+        message=label(last),
+    )
 
 
 def frames_do_not_open(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places, own: list[Finding]) -> Said:
