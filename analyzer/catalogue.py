@@ -38,6 +38,8 @@ PING_AFTER: Final = 15.0
 PING_ANSWER_LIMIT: Final = 10.0
 CHUNK_SILENCE: Final = 3.0
 SERVER_IDENTITY_LIMITS: Final = (10.0, 30.0, 120.0)
+SERVER_LOGIN_LIMITS: Final = (10.0, 120.0)
+"""What the community and the legacy server allow for the whole login (2.5)."""
 
 FALLBACK_ADDRESS: Final = "54.208.229.4"
 """Built into the firmware of 2013-2016 as a last resort when the name lookup fails (1.4)."""

@@ -1,4 +1,4 @@
-"""SPK505, SPK508 and SPK509: sessions that end without a word, and those that end by one."""
+"""SPK209, SPK505, SPK508 and SPK509: logins cut by a timer, sessions that end without a word or by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from judging import codes, judged
 from keyed import key_folder, play
 
 from analyzer.findings import Confidence, Severity
-from analyzer.simulate import Packet, Simulation, damage, simulate
+from analyzer.simulate import Conversation, Packet, Simulation, damage, make_world, simulate
 
 
 def evidence(simulation: Simulation, packets: list[Packet], code: str) -> str:
@@ -79,3 +79,20 @@ def test_firmware_that_bears_no_refusal_is_named_with_the_message(firmware: str,
 def test_a_planned_end_is_nobodys_fault(firmware: str, tmp_path: Path) -> None:
     story = simulate("healthy", firmware=firmware, server="legacy")  # type: ignore[arg-type]
     assert "SPK509" not in codes(play(story, key_folder(story, tmp_path)))
+
+
+@pytest.mark.parametrize(("took", "cut"), [(9.7, True), (2.0, False)])
+def test_a_login_that_the_servers_limit_cuts_in_a_slow_step_was_not_refused(took: float, cut: bool) -> None:
+    world = make_world(firmware="photon-1.4", server="community")
+    c = Conversation(world, world.add_device(), at=0.0)
+    c.connect()
+    c.nonce()
+    c.identity(after=took)
+    c.close("server", after=max(0.05, 10.0 - c.now) if cut else 0.05)
+    trace = judged(world)
+    assert ("SPK209" in codes(trace)) is cut
+    assert ("SPK204" in codes(trace)) is not cut
+    if cut:
+        found = next(f for f in trace.findings if f.code == "SPK209")
+        assert (found.severity, found.confidence) == (Severity.MAJOR, Confidence.LIKELY)
+        assert found.summary.startswith("The login takes too long: the server allows 10 s, and the device takes 9.")

@@ -15,7 +15,6 @@ from analyzer.rsa import PrivateNumbers, PublicNumbers
 
 PRIVATE_SLOT: Final = 612
 """Bytes of the private-key slot that any firmware looks at."""
-SERVER_KEY_SIZE: Final = 294
 MODULUS_AT: Final = 33
 """Where the firmware finds the server's modulus in the slot, whatever the bytes before it say."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from analyzer.background import WEB_PORTS
 from analyzer.findings import Evidence, Finding, NotChecked
 from analyzer.report.attempts import endings, others
 from analyzer.report.ladder import draw, ladder
@@ -293,11 +294,11 @@ def not_spark(trace: Trace) -> str:
     """Say in a sentence what else the capture holds, "" when there is nothing but ARP and the like."""
     around = trace.background
     told = []
-    web = sum(around.tcp_connections[port] for port in (80, 443, 8080))
+    web = sum(around.tcp_connections[port] for port in WEB_PORTS)
     if web:
         told.append(plural(web, "web connection"))
     for port, count in around.tcp_connections.most_common(3):
-        if port not in (80, 443, 8080):
+        if port not in WEB_PORTS:
             told.append(f"{number(count)} on port {port}")
     for kind in ("DNS", "UDP 5684", "UDP 5683", "UDP"):
         if around.kinds[kind]:

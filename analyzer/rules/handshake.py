@@ -8,6 +8,7 @@ from typing import Final
 from analyzer.catalogue import DEVICE_READ_LIMIT, IDENTITY_SIZE, NONCE_SIZE, SERVER_IDENTITY_LIMITS
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
 from analyzer.rules.facts import AT_ONCE, NS, Facts
+from analyzer.rules.reply import cut_by_limit
 from analyzer.streams import Sender
 from analyzer.wording import duration, number, packets, size
 
@@ -201,6 +202,8 @@ def refused_identity(facts: Facts) -> Iterator[Finding | NotChecked]:
     if end is None or end.sender is Sender.DEVICE:
         yield from _no_reply(facts)
         return
+    if cut_by_limit(facts) is not None:
+        return  # SPK209: it was not "who I am" that the server refused
     waited = end.time_ns - identity.time_ns
     at_once = waited <= AT_ONCE
     if at_once and len(_pieces(facts)) > 1:

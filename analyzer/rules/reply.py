@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from analyzer.catalogue import DEVICE_READ_LIMIT, HELLO_FRAMES, HELLO_WAIT, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE
+from analyzer.catalogue import (
+    DEVICE_READ_LIMIT,
+    HELLO_FRAMES,
+    HELLO_WAIT,
+    IDENTITY_SIZE,
+    NONCE_SIZE,
+    SERVER_LOGIN_LIMITS,
+    SESSION_SIZE,
+)
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
 from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.seen import FrameSeen
@@ -21,6 +29,8 @@ REPLY_ENDS: Final = NONCE_SIZE + SESSION_SIZE
 SLOW_DEVICE: Final = 5 * NS
 SLOW_SERVER: Final = 2 * NS
 SLOW_LOGIN: Final = 8 * NS
+TIMER_SLACK: Final = 0.06
+"""How far, in parts of itself, a server's timer may seem off: it starts at the server, and rounds."""
 """The community server cuts a login off at 10 s, a device any step at 20 s (PROTOCOL 2.4, 2.5)."""
 
 
@@ -256,33 +266,61 @@ def _hello_doubt(facts: Facts, hello: FrameSeen) -> str | None:
 
 
 def slow(facts: Facts) -> Iterator[Finding]:
-    """SPK209: it works, but a timer is near."""
-    nonce, identity, session, hello = facts.nonce, facts.identity, facts.session, facts.conversation.hello
-    if facts.reached != "established" or nonce is None or identity is None:
+    """SPK209: it works, but a timer is near; or the server's timer has cut the login in a slow step."""
+    steps = _steps(facts)
+    limit = cut_by_limit(facts)
+    if not steps or (facts.reached != "established" and limit is None):
         return
-    if session is None or hello is None or not (nonce.received and identity.received and session.received):
-        return
-    steps = (
-        (identity.time_ns - nonce.time_ns, SLOW_DEVICE, 'the device takes {} for its "who I am"', identity.packet),
-        (session.time_ns - identity.time_ns, SLOW_SERVER, "the server takes {} for its reply", session.packet),
-        (hello.time_ns - session.time_ns, SLOW_DEVICE, "the device takes {} for its hello", hello.packet),
-    )
-    total = hello.time_ns - nonce.first_ns
+    total = sum(took for took, *_ in steps)
     slowest = max(steps, key=lambda step: step[0] / step[1])
     if slowest[0] <= slowest[1] and total <= SLOW_LOGIN:
         return
     repeats = facts.device.quality.retransmitted + facts.server.quality.retransmitted
     evidence = [
         Evidence(f"{text[0].upper()}{text[1:].format(duration(took))}.", (packet,))
-        for took, limit, text, packet in steps
-        if took > limit
+        for took, slow_from, text, packet in steps
+        if took > slow_from
     ]
     if repeats:
         evidence.append(Evidence("Packets were sent again on this connection: the time may be lost on the way."))
+    step = slowest[2].format(duration(slowest[0]))
+    if limit is not None:
+        evidence.append(facts.ending)
     yield facts.finding(
         "SPK209",
-        Confidence.LIKELY if repeats else Confidence.STRONG,
+        Confidence.LIKELY if repeats or limit is not None else Confidence.STRONG,
         *evidence,
+        summary=None if limit is None else f"The login takes too long: the server allows {limit:.0f} s, and {step}.",
+        because="" if limit is None else f"that the server's limit of {limit:.0f} s for a login cut it.",
+        severity=None if limit is None else Severity.MAJOR,
         total=duration(total),
-        step=slowest[2].format(duration(slowest[0])),
+        step=step,
     )
+
+
+def cut_by_limit(facts: Facts) -> float | None:
+    """Return the server's limit for a whole login (s) when it ended this attempt and a slow step is the reason."""
+    c, end = facts.conversation, facts.first_closing
+    if end is None or end.sender is not Sender.SERVER or c.connected is None or facts.reached == "established":
+        return None
+    if not any(took > slow_from for took, slow_from, *_ in _steps(facts)):
+        return None
+    lasted = (end.time_ns - c.connected.time_ns) / NS
+    return next((limit for limit in SERVER_LOGIN_LIMITS if abs(lasted - limit) <= TIMER_SLACK * limit), None)
+
+
+def _steps(facts: Facts) -> list[tuple[int, int, str, int]]:
+    """The steps of the login that were seen: how long (ns), from when on it is slow, in words, and the packet."""
+    nonce, identity, session, hello = facts.nonce, facts.identity, facts.session, facts.conversation.hello
+    steps: list[tuple[int, int, str, int]] = []
+    if nonce is None or identity is None or not (nonce.received and identity.received and identity.complete):
+        return steps
+    steps.append(
+        (identity.time_ns - nonce.time_ns, SLOW_DEVICE, 'the device takes {} for its "who I am"', identity.packet)
+    )
+    if session is None or not session.received or not session.complete:
+        return steps
+    steps.append((session.time_ns - identity.time_ns, SLOW_SERVER, "the server takes {} for its reply", session.packet))
+    if hello is not None:
+        steps.append((hello.time_ns - session.time_ns, SLOW_DEVICE, "the device takes {} for its hello", hello.packet))
+    return steps
