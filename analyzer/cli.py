@@ -128,16 +128,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_DONE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (UsageError, ValueError) as error:
-        if not isinstance(error, UsageError) and not _is_ours(error):
-            return _internal(error)
-        return _complain(str(error))
-    except OSError as error:
-        name = error.filename or "standard output"
-        return _complain(f"{name}: {(error.strerror or str(error)).lower()}. Nothing more was done.")
     except Exception as error:
-        return _internal(error)
+        line = in_one_line(error)
+        return _internal(error) if line is None else _complain(line)
     return status
+
+
+def in_one_line(error: Exception) -> str | None:
+    """Return what the user is told of an error that is not our own fault; None when it is."""
+    if isinstance(error, UsageError) or (isinstance(error, ValueError) and _is_ours(error)):
+        return str(error)
+    if isinstance(error, OSError):
+        name = error.filename or "standard output"
+        return f"{name}: {(error.strerror or str(error)).lower()}. Nothing more was done."
+    return None
 
 
 def _prepare_streams() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import resource
 import stat
 import subprocess
 import sys
@@ -427,3 +428,27 @@ def test_session_keys_show_when_asked_for(capsys: Screen) -> None:
     words = ("healthy-full.pcap", "--keys", "keys/", "--format", "json", "--show-secrets")
     _, out, _ = decrypt(capsys, *words)
     assert json.loads(out)["conversations"][0]["handshake"]["session"]["key"] == BLOB
+
+
+def test_an_export_that_finds_no_room_costs_itself_alone(tmp_path: Path) -> None:
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    plain, log = tmp_path / "plain.pcapng", tmp_path / "keys.log"
+    words = ["decrypt", "healthy-full.pcap", "--keys", "keys/core-a.der", "-w", str(plain), "--keylog-out", str(log)]
+    done = subprocess.run(
+        [sys.executable, "-m", "analyzer", *words],
+        cwd=CAPTURES,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        preexec_fn=little_room,
+    )
+    assert done.returncode == 2
+    assert done.stdout.startswith("✓ 67 of 67 messages opened"), "the table is still delivered"
+    assert log.read_text().startswith("SPARK_SESSION "), "and so is the other file"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys.log"], "nothing is left of the one that failed"
+    lines = done.stderr.splitlines()
+    assert sum("plain.pcapng: cannot be written" in line for line in lines) == 1
+    assert "Traceback" not in done.stderr

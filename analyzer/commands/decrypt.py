@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, UsageError
+from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, EXIT_UNUSABLE, UsageError, in_one_line
 from analyzer.commands import common
 from analyzer.commands.analyze import keep_only
 from analyzer.conversation import Conversation
@@ -93,13 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
         keep_only(trace, arguments.conversation)
     opened = [c for c in trace.conversations if c.messages]
     # The files come first: a reader who closes the pipe after a few rows still gets them.
-    _export(opened, arguments)
+    failed = _export(opened, arguments)
     with common.output(arguments.output, force=arguments.force) as stream:
         style = common.style_of(arguments, stream)
         for piece in _rendered(trace, opened, arguments, style):
             stream.write(piece)
         stream.flush()
     _say_what_stays_closed(trace, keys, arguments)
+    if failed:
+        return EXIT_UNUSABLE
     return EXIT_DONE if opened else EXIT_FINDINGS
 
 
@@ -223,18 +225,37 @@ def _print(line: str) -> None:
 # -- exports -----------------------------------------------------------------------------------------------------
 
 
-def _export(opened: list[Conversation], arguments: argparse.Namespace) -> None:
-    """Write the files that were asked for, and say on standard error what is in them."""
-    if arguments.plain is not None:
-        from analyzer.export.plain import write_plain
+def _export(opened: list[Conversation], arguments: argparse.Namespace) -> bool:
+    """Write the files that were asked for, and say on standard error what is in them; return whether any failed.
 
-        with common.binary_output(arguments.plain, force=arguments.force) as stream:
-            written = write_plain(stream, opened)
-        print(f"sparkshark: {arguments.plain}: {written}, as plain CoAP.", file=sys.stderr)
-    if arguments.keylog_out is not None:
-        _write_key_log(opened, arguments)
-    if arguments.firmware is not None:
-        _write_firmware(opened, arguments)
+    One that cannot be written (a full disk, say) costs itself alone: the others and the table are still delivered.
+    """
+    failed = False
+    exports = (
+        (arguments.plain, _write_plain),
+        (arguments.keylog_out, _write_key_log),
+        (arguments.firmware, _write_firmware),
+    )
+    for wanted, write in exports:
+        if wanted is None:
+            continue
+        try:
+            write(opened, arguments)
+        except Exception as error:
+            line = in_one_line(error)
+            if line is None:
+                raise
+            print(f"sparkshark: {line}", file=sys.stderr)
+            failed = True
+    return failed
+
+
+def _write_plain(opened: list[Conversation], arguments: argparse.Namespace) -> None:
+    from analyzer.export.plain import write_plain
+
+    with common.binary_output(arguments.plain, force=arguments.force) as stream:
+        written = write_plain(stream, opened)
+    print(f"sparkshark: {arguments.plain}: {written}, as plain CoAP.", file=sys.stderr)
 
 
 def _write_key_log(opened: list[Conversation], arguments: argparse.Namespace) -> None:
