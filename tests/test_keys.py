@@ -949,3 +949,11 @@ def test_a_file_name_cannot_move_the_cursor(tmp_path: Path) -> None:
 def test_the_keys_screen_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="no such file"):
         keys_report([tmp_path / "gone.der"])
+
+
+def test_two_named_files_with_one_private_key_are_told_and_used_once() -> None:
+    ring = KeyRing.load(KEYS / "core-a.der", KEYS / "core-a.pem", KEYS / "core-a.pub.pem", KEYS / "core-b.der")
+    assert [key.fingerprint for key in ring.device_private] == ["91d4915e", "e990f45f"]
+    (line,) = ring.warnings
+    assert line == f"{KEYS / 'core-a.pem'}: the same private key as {KEYS / 'core-a.der'} (91d4915e); used once."
+    assert KeyRing.load(KEYS).warnings == (), "a folder holds each key in several forms on purpose"

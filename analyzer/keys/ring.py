@@ -204,6 +204,7 @@ class _Loader:
         self.logged: dict[bytes, tuple[SessionKey, ...]] = {}
         self.loose: list[SessionKey] = []
         self.asked = False
+        self.named: dict[int, str] = {}  # private keys of files named one by one, and which file had it first
 
     def add(self, path: str | os.PathLike[str], option: str, wanted: Role | None = None) -> None:
         self.asked = True
@@ -217,7 +218,15 @@ class _Loader:
             return
         if wanted is not None:
             file = self._checked(file, wanted, option)
+        self._note_twins(file)
         self.files[file.name] = file
+
+    def _note_twins(self, file: KeyFile) -> None:
+        """Say when two files that were named one by one both fit, because they hold the same key."""
+        for key in file.keys:
+            first = self.named.setdefault(key.n, file.name) if key.private else file.name
+            if first != file.name:
+                self.warnings.append(f"{file.name}: the same private key as {first} ({key.fingerprint}); used once.")
 
     def _add_folder(self, folder: str, option: str) -> None:
         paths = files_in(folder)
