@@ -1,4 +1,4 @@
-"""How fast frames open: ``python tests/benchmarks/decrypt_frames.py [FRAMES]`` (100,000 when nothing is said).
+"""How fast frames open: ``python -m tests.benchmarks.decrypt_frames [FRAMES]`` (100,000 when nothing is said).
 
 Prints three figures for a session of small and chunk-sized frames, in frames a second: opened with one AES-CBC
 context for the whole direction, as `FrameDecryptor` does; opened with a cipher object for each frame; and all the
