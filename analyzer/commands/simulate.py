@@ -8,6 +8,7 @@ from typing import Final
 
 from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
+from analyzer.findings import FINDINGS
 from analyzer.wording import plural, printable
 
 DESCRIPTION: Final = """\
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.list:
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:<22}{scenario.title:<32}{scenario.code or '-'}")
+            print(f"{scenario.name:<22}{scenario.title:<32}{scenario.code if scenario.code in FINDINGS else '-'}")
         return EXIT_DONE
     name = arguments.scenario
     if name is None:
