@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import contextlib
 import difflib
 import importlib
 import io
@@ -123,15 +124,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # here, and not when the interpreter ends: a reader that has gone is no error
     except BrokenPipeError:
-        # The reader has gone (head, less): nobody is left to tell, and the interpreter must not try to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # the reader has gone (head, less): nobody is left to tell
         return EXIT_DONE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:
+            _give_up_output()
         line = in_one_line(error)
         return _internal(error) if line is None else _complain(line)
     return status
+
+
+def _give_up_output() -> None:
+    """Let what is still to be written to standard output go nowhere: the interpreter would try it again at its end,
+    and complain in words of its own.
+    """
+    with contextlib.suppress(OSError, ValueError):  # a standard output that is no file has nothing to give up
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def in_one_line(error: Exception) -> str | None:

@@ -403,12 +403,14 @@ def test_a_failure_leaves_no_half_file_and_keeps_the_old_one(
     assert (desk / "report.html").read_text() == "precious"
 
 
-def test_a_full_disk_is_one_line(desk: Path) -> None:
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_full_disk_is_one_line(desk: Path, buffered: bool) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "" if buffered else "1"}
     with open("/dev/full", "wb") as full:
         run = subprocess.run(
             [sys.executable, "-P", "-m", "analyzer", "analyze", str(HEALTHY)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment,
             stdout=full,
             stderr=subprocess.PIPE,
             check=False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-import subprocess
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -36,8 +35,7 @@ def private(path: Path) -> frozenset[str]:
     truth = path.with_suffix(".truth.json")
     if truth.exists():
         found |= set(re.findall(r"\b[0-9a-f]{24}\b", truth.read_text()))
-    run = subprocess.run(["strings", "-n", "24", str(path)], capture_output=True, text=True, check=False)
-    found |= set(re.findall(r"\b[0-9a-f]{24}\b", run.stdout))
+    found |= {text.decode() for text in re.findall(rb"(?<![0-9A-Za-z])[0-9a-f]{24}(?![0-9A-Za-z])", path.read_bytes())}
     return frozenset(found - {FALLBACK_ADDRESS, "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"})
 
 
