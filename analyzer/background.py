@@ -139,7 +139,7 @@ class Background:
         if len(self.tcp_packets) < PORTS or port in self.tcp_packets:
             self.tcp_packets[port] += 1
         near, far = (segment.source, segment.source_port), (segment.target, segment.target_port)
-        key = (*near, *far) if near <= far else (*far, *near)
+        key = segment.flow
         flow = self._flows.get(key)
         if segment.flags & SYN:
             if not segment.flags & ACK and (flow is None or flow.midway):

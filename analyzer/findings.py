@@ -31,6 +31,8 @@ class Confidence(StrEnum):
     HINT = "hint"
 
 
+BAD: Final = (Severity.CRITICAL, Severity.MAJOR)
+"""What harms the connection; the rest are remarks."""
 SEVERITY_ORDER: Final = tuple(Severity)
 CONFIDENCE_ORDER: Final = tuple(Confidence)
 CONFIDENCE_WORDS: Final = {

@@ -57,7 +57,6 @@ class Update:
     chunks: int = 1
     answered: int = 0
     asked: int = 0
-    asked_total: int = 0
     first_asked: int | None = None
     last_asked: int | None = None
     last_asked_ns: int = 0
@@ -157,7 +156,6 @@ class SessionWatch:
         since = (frame.time_ns - max(update.last_ns, update.last_asked_ns)) / NS
         if small and abs(since - CHUNK_SILENCE) <= CHUNK_SILENCE * TOLERANCE + 0.1:
             update.asked += 1
-            update.asked_total += 1
             update.first_asked = update.first_asked or frame.packet
             update.last_asked, update.last_asked_ns = frame.packet, frame.time_ns
 

@@ -28,7 +28,6 @@ class Trace:
     spark_packets: int = 0  # packets of the conversations
     unknown_links: dict[int, int] = field(default_factory=dict)  # link type: packets that could not be read
     link_types: dict[int, int] = field(default_factory=dict)
-    damaged_packets: int = 0
     evicted: int = 0
     offloaded: list[tuple[bytes, int, int]] = field(default_factory=list)  # senders with unfinished checksums
     keys: KeyRing | None = None

@@ -68,7 +68,7 @@ class Tracker:
         """Take the next segment of one of the ports, in capture order."""
         if self._closing:
             self._let_go(segment.time_ns)
-        flow = _flow(segment)
+        flow = segment.flow
         damaged = self._is_damaged(segment)
         conversation = self._find(flow, segment, damaged=damaged)
         if conversation is not None and conversation.damaged and self._mostly_wrong(segment.source):
@@ -236,8 +236,3 @@ class Tracker:
     def _mostly_wrong(self, source: bytes) -> bool:
         count = self._checksums.get(source)
         return count is not None and count.bad > count.good
-
-
-def _flow(segment: Segment) -> Flow:
-    near, far = (segment.source, segment.source_port), (segment.target, segment.target_port)
-    return (*near, *far) if near <= far else (*far, *near)

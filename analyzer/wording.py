@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -148,9 +147,8 @@ def printable(text: str) -> str:
 
 
 def _shown(char: str) -> str:
-    if char == " " or (char.isprintable() and unicodedata.category(char) not in ("Cf", "Co", "Cn")):
-        return char
-    return char.encode("unicode_escape").decode("ascii")
+    # What is not printable to Python includes direction marks, private and unassigned characters.
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 def quote(data: bytes, *, most: int = QUOTED) -> str:

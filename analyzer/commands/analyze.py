@@ -8,13 +8,10 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, UsageError
+from analyzer.cli import EXIT_DONE, EXIT_FINDINGS
 from analyzer.commands import common
-from analyzer.conversation import Conversation
 from analyzer.findings import SEVERITY_ORDER, Severity
-from analyzer.pipeline import analyze
 from analyzer.report.style import Style
-from analyzer.rules import judge
 from analyzer.trace import Trace
 from analyzer.wording import plural
 
@@ -36,13 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     common.add_capture(parser)
     common.add_keys(parser)
-    look = parser.get_default("look")
-    look.add_argument(
-        "--conversation",
-        type=common.whole_number("--conversation"),
-        metavar="N",
-        help="only this connection (numbers as in --format json)",
-    )
+    common.add_conversation(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--format", choices=FORMATS, default="text", metavar="FORMAT", help=", ".join(FORMATS))
     out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
@@ -63,42 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Analyse, print, and say by the exit status what ``--fail-on`` asked for."""
     if arguments.output is not None:
         common.refuse_existing(arguments.output, force=arguments.force)
-    keys = common.keys(arguments)
-    progress = common.Progress(arguments)
-    try:
-        trace = analyze(
-            arguments.capture,
-            keys=keys,
-            ports=common.ports(arguments),
-            stdin=_stdin(arguments.capture),
-            progress=progress,
-        )
-    finally:
-        progress.wipe()
-    common.refuse_unknown_links(trace, arguments.capture[0])
-    common.warn(trace.warnings)
-    if arguments.conversation is not None:
-        keep_only(trace, arguments.conversation)
+    trace = common.read(arguments, common.keys(arguments))
     with common.output(arguments.output, force=arguments.force) as stream:
         style = common.style_of(arguments, stream)
         for piece in rendered(trace, arguments, style):
             stream.write(piece)
     return _status(trace, arguments.fail_on)
-
-
-def _stdin(captures: list[str]):  # type: ignore[no-untyped-def]
-    return sys.stdin.buffer if "-" in captures else None
-
-
-def keep_only(trace: Trace, number: int) -> None:
-    """Reduce the trace to one conversation and judge it alone."""
-    chosen = [c for c in trace.conversations if c.number == number]
-    if not chosen:
-        total = len(trace.conversations)
-        which = f"this capture has {total}" + (f" (1–{total})" if total > 1 else "")
-        raise UsageError(f"--conversation {number}: {which}. List them: sparkshark analyze FILE --format json")
-    trace.conversations = list[Conversation](chosen)
-    judge(trace)
 
 
 def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Iterable[str]:

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
@@ -41,6 +41,56 @@ def add_capture(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
         "--port", type=port, action="append", metavar="N", help=f"server port, repeatable (default {SPARK_PORT})"
     )
     parser.set_defaults(look=look)
+
+
+def add_conversation(parser: argparse.ArgumentParser) -> None:
+    """Declare the choice of one connection."""
+    parser.get_default("look").add_argument(
+        "--conversation",
+        type=whole_number("--conversation"),
+        metavar="N",
+        help="only this connection (numbers as in --format json)",
+    )
+
+
+def standard_input(captures: Sequence[str]) -> BinaryIO | None:
+    """Return standard input's bytes when ``-`` is among the captures."""
+    return sys.stdin.buffer if "-" in captures else None
+
+
+def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
+    """Analyse the captures named, with progress and warnings, reduced to ``--conversation`` if that was asked for."""
+    from analyzer.pipeline import analyze
+
+    progress = Progress(arguments)
+    try:
+        trace = analyze(
+            arguments.capture,
+            keys=keys,
+            ports=ports(arguments),
+            stdin=standard_input(arguments.capture),
+            progress=progress,
+        )
+    finally:
+        progress.wipe()
+    refuse_unknown_links(trace, arguments.capture[0])
+    warn(trace.warnings)
+    if arguments.conversation is not None:
+        keep_only(trace, arguments.conversation)
+    return trace
+
+
+def keep_only(trace: Trace, number: int) -> None:
+    """Reduce the trace to one conversation and judge it alone."""
+    from analyzer.rules import judge
+
+    chosen = [c for c in trace.conversations if c.number == number]
+    if not chosen:
+        total = len(trace.conversations)
+        which = f"this capture has {total}" + (f" (1–{total})" if total > 1 else "")
+        raise UsageError(f"--conversation {number}: {which}. List them: sparkshark analyze FILE --format json")
+    trace.conversations = chosen
+    judge(trace)
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:

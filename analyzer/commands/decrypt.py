@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, EXIT_UNUSABLE, UsageError, in_one_line
 from analyzer.commands import common
-from analyzer.commands.analyze import keep_only
 from analyzer.conversation import Conversation
-from analyzer.pipeline import analyze
 from analyzer.report.text import finish
 from analyzer.wording import listing, number, plain, plural, printable, size
 
@@ -48,10 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     common.add_capture(parser)
     common.add_keys(parser)
-    look = parser.get_default("look")
-    look.add_argument(
-        "--conversation", type=common.whole_number("--conversation"), metavar="N", help="only this connection"
-    )
+    common.add_conversation(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--format", choices=FORMATS, default="text", metavar="FORMAT", help=", ".join(FORMATS))
     out.add_argument("--all", action="store_true", help="each chunk of an update in a row of its own")
@@ -82,15 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             "decrypt: no key was given. Try: --keys FOLDER, --device-key FILE, --keylog FILE or --session-key HEX."
             " Without keys there is still a verdict: sparkshark analyze"
         )
-    progress = common.Progress(arguments)
-    stdin = sys.stdin.buffer if "-" in arguments.capture else None
-    try:
-        trace = analyze(arguments.capture, keys=keys, ports=common.ports(arguments), stdin=stdin, progress=progress)
-    finally:
-        progress.wipe()
-    common.warn(trace.warnings)
-    if arguments.conversation is not None:
-        keep_only(trace, arguments.conversation)
+    trace = common.read(arguments, keys)
     opened = [c for c in trace.conversations if c.messages]
     # The files come first: a reader who closes the pipe after a few rows still gets them.
     failed = _export(opened, arguments)

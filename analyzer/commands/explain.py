@@ -174,7 +174,7 @@ def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -
     trace = analyze(
         capture,
         ports=common.ports(arguments),
-        stdin=sys.stdin.buffer if capture == "-" else None,
+        stdin=common.standard_input([capture]),
         begun=collector.begin,
     )
     common.refuse_unknown_links(trace, capture)

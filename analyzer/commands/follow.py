@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                 writer.begin(conversation)
                 conversation.tap = writer
 
-        stdin = sys.stdin.buffer if arguments.capture == "-" else None
+        stdin = common.standard_input([arguments.capture])
         trace = analyze(arguments.capture, ports=common.ports(arguments), stdin=stdin, begun=begun)
         common.refuse_unknown_links(trace, arguments.capture)
         common.warn(trace.warnings)

@@ -18,6 +18,7 @@ from analyzer.catalogue import SPARK_PORT
 from analyzer.keys.inspect import Password
 from analyzer.keys.model import Key, KeyFile, KeyFileError, KeyPart
 from analyzer.keys.ring import files_in, inspect_path, pair_name
+from analyzer.wording import plural, printable
 
 FILE_COLUMN: Final = 18
 TEXT_COLUMN: Final = 50
@@ -102,7 +103,7 @@ def keys_report(paths: Iterable[str | os.PathLike[str]], password: Password = No
         names = ", ".join(os.path.basename(file.name) for file in others[:NAMES_LISTED])
         more = f" and {len(others) - NAMES_LISTED:,} more" if len(others) > NAMES_LISTED else ""
         text = f"no {'key' if len(others) == 1 else 'keys'}: {names}{more}"
-        rows.append(KeyRow(Mark.UNKNOWN, _count(len(others), "other file"), (Paragraph(text),)))
+        rows.append(KeyRow(Mark.UNKNOWN, plural(len(others), "other file"), (Paragraph(text),)))
     return rows
 
 
@@ -113,7 +114,7 @@ def render_keys(rows: Iterable[KeyRow], *, ascii_only: bool = False) -> str:
     lines = [" " * mark_width + head]
     for row in rows:
         mark = (row.mark.ascii if ascii_only else row.mark.value).ljust(mark_width)
-        name = _printable(os.path.basename(row.name))
+        name = printable(os.path.basename(row.name))
         first = mark + name.ljust(FILE_COLUMN)
         indent = " " * (mark_width + FILE_COLUMN)
         body = [line for paragraph in row.paragraphs for line in _paragraph_lines(paragraph)]
@@ -128,16 +129,11 @@ def _paragraph_lines(paragraph: Paragraph) -> list[str]:
     if paragraph.command:
         return [f"  {paragraph.text}"]
     width = FREE_TEXT if paragraph.key is None else TEXT_COLUMN - 1
-    text = _printable(paragraph.text)
+    text = printable(paragraph.text)
     lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
     if paragraph.key is not None:
         lines[-1] = lines[-1].ljust(TEXT_COLUMN) + paragraph.key
     return lines
-
-
-def _printable(text: str) -> str:
-    """Escape what could move a terminal's cursor: names of files come from elsewhere."""
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
 # --- one file ---------------------------------------------------------------------------------------------
@@ -325,7 +321,7 @@ def _certificate_command(file: KeyFile, part: KeyPart) -> str:
 
 
 def _quoted(file: KeyFile) -> str:
-    return shlex.quote(_printable(file.name))
+    return shlex.quote(printable(file.name))
 
 
 # --- order ------------------------------------------------------------------------------------------------
@@ -364,7 +360,3 @@ def _part_dict(part: KeyPart) -> dict[str, object]:
         "differences": list(part.firmware.differences) if part.firmware else [],
         "server": {"host": address.host, "port": address.port or SPARK_PORT} if address else None,
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

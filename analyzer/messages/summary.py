@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from analyzer.messages.reader import SparkMessage
+from analyzer.wording import size
 
 LONGEST_QUOTE: Final = 60
 """Characters of peer text that are shown, before escaping."""
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]{1,60}")
-_SIZE_IN_BYTES_UP_TO: Final = 9999
 _INDEXES_SHOWN: Final = 4
 
 
@@ -47,13 +47,6 @@ def name_text(name: str | None) -> str:
     return name if _PLAIN_NAME.fullmatch(name) else quote(name)
 
 
-def size_text(size: int) -> str:
-    """Return ``9,999 bytes`` or ``62.0 kB``."""
-    if size <= _SIZE_IN_BYTES_UP_TO:
-        return f"{size:,} byte" + ("" if size == 1 else "s")
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
-
-
 def label(message: SparkMessage) -> str:
     """Return the name for the column ``message``: with the code behind it when that is a refusal.
 
@@ -69,7 +62,7 @@ def label(message: SparkMessage) -> str:
 def summary(message: SparkMessage) -> str:
     """Return what the message says, in one line of printable text; empty when its name says it all."""
     if message.coap is None:
-        left = "nothing is left" if not message.plaintext else f"{size_text(len(message.plaintext))} left"
+        left = "nothing is left" if not message.plaintext else f"{size(len(message.plaintext))} left"
         tail = message.values.get("tail_text")
         return f"first {message.missing} bytes lost, {left}" + (f": {quote(tail)}" if tail else "")
     if message.name is None:
@@ -85,7 +78,7 @@ def _unnamed(message: SparkMessage) -> str:
         return "not readable as CoAP: " + ", ".join(message.values["anomalies"])
     payload = message.payload or b""
     parts = [name_text(message.path)] if message.path else []
-    parts += [size_text(len(payload))] if payload else []
+    parts += [size(len(payload))] if payload else []
     return ", ".join(parts)
 
 
@@ -164,13 +157,13 @@ def _update(values: dict[str, Any]) -> str:
     if values["file_length"] is None:
         return "without particulars"
     pace = ", fast if the device can" if values["fast_offered"] else ""
-    return f"{size_text(values['file_length'])} in chunks of {size_text(values['chunk_size'])}{pace}"
+    return f"{size(values['file_length'])} in chunks of {size(values['chunk_size'])}{pace}"
 
 
 def _chunk(values: dict[str, Any]) -> str:
     index = "" if values["index"] is None else f"number {values['index']}, "
     crc = {None: "no CRC", True: "CRC right", False: "CRC wrong"}[values["crc_ok"]]
-    return f"{index}{size_text(values['size'])}, {crc}"
+    return f"{index}{size(values['size'])}, {crc}"
 
 
 def _missed(values: dict[str, Any]) -> str:

@@ -233,10 +233,3 @@ def printable_string(value: bytes) -> str:
         "\ufffd" if byte >= 0x80 else _CONTROLS.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
         for byte in text
     )
-
-
-def printable(text: str) -> str:
-    r"""Escape what a terminal must not see of a text from the network or from the user: `\x1b`, `\u202e`."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode() for letter in text
-    )

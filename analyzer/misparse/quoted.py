@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from analyzer.misparse import names
-from analyzer.misparse.message import Head, printable, read_head, read_message
+from analyzer.misparse.message import Head, read_head, read_message
 from analyzer.misparse.old import DATAGRAM_GENERATIONS, DATAGRAM_HEAD, Generation
 from analyzer.misparse.reader import CoapTcpReader
+from analyzer.wording import printable
 
 LONGEST_QUOTE: Final = 500
 """Characters of a pasted text that are looked at; Wireshark's own Info column is not much longer."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from analyzer.misparse.message import printable
 from analyzer.misparse.names import CODE_NAMES, MALFORMED, code_name
 from analyzer.misparse.reader import Row
+from analyzer.wording import printable
 
 LONGEST_TEXT: Final = 60
 """Characters of one row's text that are quoted, as with everything that comes from the network."""

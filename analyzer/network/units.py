@@ -57,6 +57,12 @@ class Segment:
         # words that are not all zero is never 0 but 0xFFFF.
         return (int.from_bytes(self.source + self.target, "big") + TCP_PROTOCOL + len(self.tcp)) % 0xFFFF or 0xFFFF
 
+    @property
+    def flow(self) -> tuple[bytes, int, bytes, int]:
+        """Both ends, address and port, in an order that is the same for both directions."""
+        near, far = (self.source, self.source_port), (self.target, self.target_port)
+        return (*near, *far) if near <= far else (*far, *near)
+
     def checksum_good(self) -> bool | None:
         """Return True or False, or None when it cannot be judged.
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from analyzer.conversation import Conversation
 from analyzer.findings import (
+    BAD,
     CONFIDENCE_WORDS,
     FINDINGS,
     STATE_OF_GROUP,
@@ -25,7 +26,6 @@ from analyzer.streams import HoleReason
 from analyzer.trace import Trace
 from analyzer.wording import duration, listing, number, plural, size
 
-BAD: Final = (Severity.CRITICAL, Severity.MAJOR)
 UNSAID: Final = ("SPK401", "SPK704")
 """Remarks about the capture that are no reasons for a verdict."""
 REPEATED: Final = 9

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from analyzer.findings import Finding, NotChecked, Severity
+from analyzer.findings import BAD, Finding, NotChecked
 from analyzer.rules import capture, connectivity, device, handshake, reply, session
 from analyzer.rules import keys as keyed
 from analyzer.rules.facts import Facts
@@ -49,7 +49,6 @@ RULES: Final[tuple[Rule, ...]] = (
 
 SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
 """What is not checked for want of a key; with keys their own rules say what is still open."""
-BAD: Final = (Severity.CRITICAL, Severity.MAJOR)
 
 
 def judge(trace: Trace) -> None:
