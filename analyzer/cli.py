@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "follow": "the bytes of one connection",
     "keys": "what each key file is, and which ones pair",
     "explain": "a finding (SPK206) or a row seen in Wireshark",
+    "install-plugin": "the same inside Wireshark",
     "simulate": "make a practice capture",
 }
 """Command names and their one line in the help, in the order of the help."""

@@ -58,10 +58,10 @@ CODES: Final = {text: code for code, text in enumerate(CODE_TEXTS)}
 Option = tuple[int, bytes]
 """An option's number and its raw value."""
 
-_REMEMBERED_RUNS: Final = 2048
+REMEMBERED_RUNS: Final = 2048
 """How many option runs `decode` remembers: the names in use in a capture are few, CRCs are not, so the memo
 is emptied when full. Together with the next bound it stays below 1 MB."""
-_LONGEST_REMEMBERED_RUN: Final = 64
+LONGEST_REMEMBERED_RUN: Final = 64
 _runs: dict[bytes, tuple[Option, ...]] = {b"": ()}
 
 
@@ -79,6 +79,8 @@ class Anomaly(StrEnum):
     EMPTY_PAYLOAD = "payload marker without a payload"
 
 
+ANOMALIES: Final = {anomaly.name: anomaly.value for anomaly in Anomaly}
+"""Name to phrase: the same for the Lua plugin, which has no enumerations."""
 HARMLESS: Final = frozenset({Anomaly.EMPTY_ACK_WITH_TOKEN, Anomaly.EMPTY_PAYLOAD})
 """Against the RFC, but written by genuine peers: the legacy server's acknowledgements (PROTOCOL 5.4.2), and
 devices that publish or return an empty string."""
@@ -161,8 +163,8 @@ def decode(data: bytes) -> CoapMessage:
         options, read_to, anomaly = _read_options(data, token_end)
         if anomaly is not None:
             anomalies = (anomaly,)
-        elif read_to == end and len(run) <= _LONGEST_REMEMBERED_RUN:
-            if len(_runs) >= _REMEMBERED_RUNS:
+        elif read_to == end and len(run) <= LONGEST_REMEMBERED_RUN:
+            if len(_runs) >= REMEMBERED_RUNS:
                 _runs.clear()
             _runs[run] = options
         end = read_to

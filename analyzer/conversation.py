@@ -50,6 +50,8 @@ HOLES: Final = 1000
 FIRST_FRAMES: Final = 16
 LAST_FRAMES: Final = 12
 """Frames at both ends of a session that are kept with packet and time; those between are counted by size."""
+DEAD_FRAMES: Final = 1000
+"""Dead-key frames that are listed per conversation; further ones are counted. A device sends three a minute."""
 SIZES: Final = 80
 """Distinct frame sizes counted; there are 64 legal ones."""
 
@@ -327,7 +329,9 @@ class Conversation:
             self.first_frames.append(seen)
         self.last_frames.append(seen)
         if dead:
-            self.dead_frames.append(seen)
+            side.dead += 1
+            if len(self.dead_frames) < DEAD_FRAMES:
+                self.dead_frames.append(seen)
         else:
             self.watch.take(frame)
 
@@ -390,7 +394,7 @@ class Conversation:
 
     def live_frames(self, sender: Sender) -> int:
         """Complete frames of that sender, without dead-key frames."""
-        return self.sides[sender].frames - sum(1 for f in self.dead_frames if f.sender is sender)
+        return self.sides[sender].frames - self.sides[sender].dead
 
     @property
     def hello(self) -> FrameSeen | None:

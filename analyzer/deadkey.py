@@ -34,12 +34,38 @@ MOST_DEVICES: Final = 4096
 COAP_VERSION: Final = 1
 OPTION_LENGTH_RESERVED: Final = 15
 PAYLOAD_MARKER: Final = 0xFF
+GET: Final = 1
+POST: Final = 2
 
 # What a device sends by itself, without being asked, in the state after a failed login (PROTOCOL 2.8, 5.3).
-_PING = "ping"
-_TIME_REQUEST = "time request"
-_EVENT = "event"
-_SUBSCRIPTION = "subscription"
+PING: Final = "ping"
+TIME_REQUEST: Final = "time request"
+EVENT: Final = "event"
+SUBSCRIPTION: Final = "subscription"
+UNASKED_GETS: Final = {b"\xb1t": TIME_REQUEST, b"\xb1e": SUBSCRIPTION}
+UNASKED_POSTS: Final = {b"\xb1e": EVENT, b"\xb1E": EVENT}
+"""What they are by code and by the first bytes of the path."""
+
+UNDER_ZERO_KEY: Final = "zero key"
+UNDER_EARLIER_KEY: Final = "key of an earlier session"
+AS_CONSTANT: Final = "constant"
+AS_CHAIN: Final = "chain"
+
+FIRST_BLOCK_HEADS: Final = {PING: b"\x40\x00", TIME_REQUEST: b"\x41\x01", EVENT: b"\x50\x02"}
+FIRST_BLOCK_RESTS: Final = {PING: b"\x0c" * 12, TIME_REQUEST: b"\xb1t" + b"\x09" * 9, EVENT: b"\xb1E\x0d\x0dspark/cc"}
+"""The first 16 plaintext bytes before and behind message id and token. Of the event they are the same for each
+CC3000 version."""
+
+BOOT_SEQUENCES: Final = (
+    ((), (PING,)),
+    ((TIME_REQUEST,), (PING,)),
+    ((TIME_REQUEST, EVENT), (PING,)),
+    ((), (TIME_REQUEST,)),
+    ((), (TIME_REQUEST, PING)),
+    ((), (TIME_REQUEST, EVENT)),
+    ((), (TIME_REQUEST, EVENT, PING)),
+)
+"""What a freshly booted device can send: once, then again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +107,12 @@ class DeadKeys:
         constant_iv = zero_key_constants().get(first)
         attempts: list[tuple[str, str, _BlockDecryptor, bytes]] = []
         if constant_iv is not None:
-            attempts.append(("zero key", "constant", self._zero_key, constant_iv))
+            attempts.append((UNDER_ZERO_KEY, AS_CONSTANT, self._zero_key, constant_iv))
         if chains is not None and chains.zero_iv is not None:
-            attempts.append(("zero key", "chain", self._zero_key, chains.zero_iv))
-        attempts.append(("zero key", "chain", self._zero_key, ZERO_IV))
+            attempts.append((UNDER_ZERO_KEY, AS_CHAIN, self._zero_key, chains.zero_iv))
+        attempts.append((UNDER_ZERO_KEY, AS_CHAIN, self._zero_key, ZERO_IV))
         if chains is not None and chains.session_cipher is not None:
-            attempts.append(("key of an earlier session", "chain", chains.session_cipher, chains.session_iv))
+            attempts.append((UNDER_EARLIER_KEY, AS_CHAIN, chains.session_cipher, chains.session_iv))
 
         for under, how, cipher, iv in attempts:
             plaintext = _open_unasked(cipher, iv, frame_ciphertext)
@@ -136,21 +162,10 @@ def zero_key_constants() -> dict[bytes, bytes]:
     once or again and again between the pings.
     """
     constants: dict[bytes, bytes] = {}
-    for opening, repeated in _BOOT_SEQUENCES:
+    for opening, repeated in BOOT_SEQUENCES:
         for block, iv in islice(_chain(opening, repeated), CHAIN_LENGTH):
             constants.setdefault(block, iv)
     return constants
-
-
-_BOOT_SEQUENCES: Final = (
-    ((), (_PING,)),
-    ((_TIME_REQUEST,), (_PING,)),
-    ((_TIME_REQUEST, _EVENT), (_PING,)),
-    ((), (_TIME_REQUEST,)),
-    ((), (_TIME_REQUEST, _PING)),
-    ((), (_TIME_REQUEST, _EVENT)),
-    ((), (_TIME_REQUEST, _EVENT, _PING)),
-)
 
 
 def _chain(opening: tuple[str, ...], repeated: tuple[str, ...]) -> Iterator[tuple[bytes, bytes]]:
@@ -165,7 +180,7 @@ def _chain(opening: tuple[str, ...], repeated: tuple[str, ...]) -> Iterator[tupl
 
     for message in messages():
         number = (number + 1) & 0xFFFF
-        if message == _TIME_REQUEST:
+        if message == TIME_REQUEST:
             token = (token + 1) & 0xFF
         block = encrypt.one(_xor(_first_block(message, number, token), iv))
         yield block, iv
@@ -173,13 +188,9 @@ def _chain(opening: tuple[str, ...], repeated: tuple[str, ...]) -> Iterator[tupl
 
 
 def _first_block(message: str, number: int, token: int) -> bytes:
-    """Return the first 16 plaintext bytes. Of the event it is all the same for each CC3000 version."""
-    message_id = number.to_bytes(2, "big")
-    if message == _PING:
-        return b"\x40\x00" + message_id + b"\x0c" * 12
-    if message == _TIME_REQUEST:
-        return b"\x41\x01" + message_id + bytes([token]) + b"\xb1t" + b"\x09" * 9
-    return b"\x50\x02" + message_id + b"\xb1E\x0d\x0dspark/cc"
+    """Return the first 16 plaintext bytes."""
+    own_token = bytes([token]) if message == TIME_REQUEST else b""
+    return FIRST_BLOCK_HEADS[message] + number.to_bytes(2, "big") + own_token + FIRST_BLOCK_RESTS[message]
 
 
 def _open_unasked(cipher: _BlockDecryptor, iv: bytes, ciphertext: bytes) -> bytes | None:
@@ -201,18 +212,14 @@ def _unasked_message(plaintext: bytes) -> str | None:
     if not is_whole_coap(plaintext):
         return None
     if plaintext[:2] == b"\x40\x00" and len(plaintext) == 4:
-        return _PING
+        return PING
     kind, token_size, code = plaintext[0] >> 4 & 3, plaintext[0] & 15, plaintext[1]
     if kind > 1 or token_size > 1:
         return None
     path = plaintext[4 + token_size : 6 + token_size]
-    if code == 1 and path == b"\xb1t":
-        return _TIME_REQUEST
-    if code == 1 and path == b"\xb1e":
-        return _SUBSCRIPTION
-    if code == 2 and path in (b"\xb1e", b"\xb1E"):
-        return _EVENT
-    return None
+    if code == GET:
+        return UNASKED_GETS.get(path)
+    return UNASKED_POSTS.get(path) if code == POST else None
 
 
 def without_padding(opened: bytes) -> bytes | None:

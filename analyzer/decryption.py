@@ -35,6 +35,9 @@ REORDERED: Final = 256
 waited for a hole."""
 BAD_FRAMES: Final = 32
 """Frames that did not open, listed per conversation."""
+KEY_GIVEN: Final = "the session key given"
+KEY_LOGGED: Final = "the key log"
+"""What a session key that came out of no handshake is called."""
 
 
 class _Opening:
@@ -94,6 +97,8 @@ class Decryption:
         work, secrets = self._work[conversation.number], conversation.secrets
         if secrets is not None and not work.decided:
             self._decide(conversation, work, secrets, final=True)
+        if secrets is not None and secrets.identity is None:
+            self._open_identity(conversation, secrets)  # it came behind the reply: a capture begun between SYN and nonce
         while work.ready and secrets is not None:
             self._name(conversation, secrets, heappop(work.ready))
         chain = self._chain(conversation)
@@ -156,8 +161,8 @@ class Decryption:
         for frame in queue:
             self._decrypt(c, work, secrets, frame)
 
-    def _open_handshake(self, c: Conversation, secrets: Secrets) -> None:
-        nonce, identity, session = (c.part(kind) for kind in ("nonce", "identity", "session"))
+    def _open_identity(self, c: Conversation, secrets: Secrets) -> None:
+        nonce, identity = c.part("nonce"), c.part("identity")
         if identity is not None and identity.data is not None and self.keys.server_private:
             secrets.identity_tried = len(self.keys.server_private)
             secrets.identity = self._opener.identity(identity.data, nonce.data if nonce is not None else None)
@@ -167,6 +172,10 @@ class Decryption:
                 and secrets.identity.nonce_matches is not False
             ):
                 c.device.id = secrets.identity.device_id
+
+    def _open_handshake(self, c: Conversation, secrets: Secrets) -> None:
+        self._open_identity(c, secrets)
+        session = c.part("session")
         if session is None or session.data is None:
             return
         secrets.offer = self._opener.offer(session.data, secrets.identity, c.device.address)
@@ -184,7 +193,7 @@ class Decryption:
             return
         secrets.session_key = fitting
         given = fitting in self.keys.loose_session_keys
-        secrets.key_source = "the session key given" if given else "the key log"
+        secrets.key_source = KEY_GIVEN if given else KEY_LOGGED
 
     # -- frames and messages -------------------------------------------------------------------------------------
 

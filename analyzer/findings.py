@@ -979,6 +979,9 @@ _SPECS: Final = (
 
 FINDINGS: Final = {spec.code: spec for spec in _SPECS}
 """All findings by code."""
+JUDGED_IN_WIRESHARK: Final = frozenset(FINDINGS) - {"SPK307", "SPK401", "SPK705", "SPK706"}
+"""What the Wireshark plugin says by itself. The others are about key files, about Wireshark's own rows, which the plugin
+replaces, and about captures without any connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,14 @@ another protocol: four of the largest frames."""
 TLS_RECORDS: Final = (b"\x16\x03", b"\x15\x03")
 CLIENT_HELLO: Final = b"\x01"
 """The type of the message in a TLS client's first record."""
+LARGEST_RECORD: Final = 16_640
+"""Bytes that a TLS record may have."""
 COAP_MESSAGES: Final = 3
 """RFC 8323 messages in a row that end exactly with the data, both directions together."""
 CSM: Final = 0xE1
+EXTENDED: Final = {13: (1, 13), 14: (2, 269), 15: (4, 65_805)}
+"""Length nibbles of RFC 8323 that say: so many more bytes tell the length, beyond so much."""
+LONGEST_TOKEN: Final = 8
 MARKS: Final = (
     (b"SSH-", "ssh"),
     (b"HTTP/", "http"),
@@ -115,7 +120,7 @@ def request_kind(opening: bytes) -> str | None:
 
 def _tls_record(opening: bytes) -> bool:
     """Whether a TLS record header starts here: version 3.0-3.4 and a length that TLS allows."""
-    return len(opening) >= 5 and opening[2] <= 4 and 0 < (opening[3] << 8 | opening[4]) <= 16_640
+    return len(opening) >= 5 and opening[2] <= 4 and 0 < (opening[3] << 8 | opening[4]) <= LARGEST_RECORD
 
 
 def _client_first(conversation: Conversation) -> bool:
@@ -153,14 +158,14 @@ def _coap_messages(data: bytes) -> tuple[int, int]:
     position, count, first = 0, 0, 0
     while position < len(data):
         length, token = data[position] >> 4, data[position] & 15
-        extra = {13: 1, 14: 2, 15: 4}.get(length, 0)
-        if token > 8:
+        extra, beyond = EXTENDED.get(length, (0, 0))
+        if token > LONGEST_TOKEN:
             return 0, 0
         head = position + 1 + extra
         if head >= len(data):
             break
         if extra:
-            length = int.from_bytes(data[position + 1 : head], "big") + {1: 13, 2: 269, 4: 65_805}[extra]
+            length = int.from_bytes(data[position + 1 : head], "big") + beyond
         if not count:
             first = data[head]
         position = head + 1 + token + length

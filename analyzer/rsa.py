@@ -14,6 +14,9 @@ from typing import Final
 LEAST_PADDING: Final = 8
 """Nonzero bytes that PKCS#1 v1.5 demands between `00 02` and the next `00` (RFC 8017, 7.2.1)."""
 
+SMALLEST_MODULUS_BITS: Final = 256
+"""Below this a modulus is rubbish that only looks like a key; none of this protocol is below 1024."""
+
 LARGEST_MODULUS_BITS: Final = 8192
 """No key of this protocol exceeds 2048 bits; beyond this the arithmetic would only burn time on rubbish."""
 
@@ -158,4 +161,4 @@ def _by_exponent(key: PrivateNumbers, value: int) -> int | None:
 
 
 def _usable(n: int) -> bool:
-    return n & 1 == 1 and 256 <= n.bit_length() <= LARGEST_MODULUS_BITS
+    return n & 1 == 1 and SMALLEST_MODULUS_BITS <= n.bit_length() <= LARGEST_MODULUS_BITS

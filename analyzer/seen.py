@@ -72,6 +72,7 @@ class Side:
     sent: int = 0  # stream bytes known to have been sent, in holes or captured
     acked: int = 0  # of these, acknowledged by the peer
     frames: int = 0
+    dead: int = 0  # dead-key frames among them
     sizes: Counter[int] = field(default_factory=Counter)
     first_data: Seen | None = None
     first_size: int = 0

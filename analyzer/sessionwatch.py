@@ -19,6 +19,10 @@ UPDATE_BEGIN_FRAME: Final = 34
 """Bytes on the wire of an UpdateBegin with its payload (DIAGNOSES 0.2)."""
 TOLERANCE: Final = 0.1
 """Timers of the firmware are polled between other work; a tenth covers what the captures show."""
+POLLED: Final = 0.1
+"""Seconds that such a timer may be late besides."""
+QUIET_NS: Final = 1 * NS
+"""A ping is sent into silence: the device itself has said nothing for this long."""
 STALL: Final = 12 * NS
 """After this time without a chunk an update has stopped: the device has asked three times by then. What comes
 later in the same size is something new."""
@@ -145,7 +149,7 @@ class SessionWatch:
         heard = max(self._last_server_ns or 0, self._last_device_ns or 0)
         if small and self._last_server_ns is not None and self.unanswered is None:
             silence = (frame.time_ns - self._last_server_ns) / NS
-            if silence >= PING_AFTER * (1 - TOLERANCE) and frame.time_ns - heard >= NS:
+            if silence >= PING_AFTER * (1 - TOLERANCE) and frame.time_ns - heard >= QUIET_NS:
                 self.pings += 1
                 self.unanswered = Ping(frame.packet, frame.time_ns)
         update = self.update
@@ -154,7 +158,7 @@ class SessionWatch:
         update.device_since += 1
         update.answered += small
         since = (frame.time_ns - max(update.last_ns, update.last_asked_ns)) / NS
-        if small and abs(since - CHUNK_SILENCE) <= CHUNK_SILENCE * TOLERANCE + 0.1:
+        if small and abs(since - CHUNK_SILENCE) <= CHUNK_SILENCE * TOLERANCE + POLLED:
             update.asked += 1
             update.first_asked = update.first_asked or frame.packet
             update.last_asked, update.last_asked_ns = frame.packet, frame.time_ns

@@ -280,7 +280,9 @@ class Stream:
         if offset < 0 and not self._settled:
             self._rebase(segment.seq)
             offset = 0
-        overtaken = self._pending[0].time_ns if self._pending else time_ns
+        # Until it is settled where the stream begins, pieces wait that this one has not been overtaken by.
+        first = 0 if self._settled else bisect_left(self._pending, offset, key=_start)
+        overtaken = self._pending[first].time_ns if first < len(self._pending) else time_ns
         new = self._keep(_Piece(offset, offset + len(data), data, number, time_ns))
         if len(data) < segment.length:
             quality.cut += 1

@@ -1,7 +1,8 @@
 """The README's outputs and tables are made, not written:  python -m tests.readme
 
-In a block that begins with ```` ```console ````, each ``$ sparkshark ...`` is followed by what it prints (and
-``| head -N`` keeps N lines of that). Between ``<!-- NAME -->`` and ``<!-- end -->`` stands the table of that name.
+In a block that begins with ```` ```console ````, each ``$ sparkshark ...`` (and ``$ tshark ...``, with the plugin) is
+followed by what it prints (``| head -N`` keeps N lines of that). Between ``<!-- NAME -->`` and ``<!-- end -->`` stands the
+table of that name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ README: Final = ROOT / "README.md"
 
 _BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"\bsparkshark (?P<words>.*?)(?: \| head -(?P<lines>\d+))?$")
+_TSHARK = re.compile(r"^\$ tshark (?P<words>.*?)(?: \| head -(?P<lines>\d+))?$")
 _TABLE = re.compile(r"(?P<begin><!-- (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
@@ -40,14 +42,30 @@ def _session(block: str, folder: str) -> str:
 
 
 def _output(line: str, folder: str) -> str:
+    if (tshark := _TSHARK.match(line)) is not None:
+        return _shown(_dissected(shlex.split(tshark["words"])), tshark["lines"])
     command = _COMMAND.search(line)
     if command is None:
         raise ValueError(f"README.md: {line}: not a sparkshark command")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
     words = [sys.executable, "-m", "analyzer", *shlex.split(command["words"])]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=True)
-    lines = done.stdout.splitlines()
-    return "".join(f"{shown}\n" for shown in lines[: int(command["lines"] or len(lines))])
+    return _shown(done.stdout, command["lines"])
+
+
+def _shown(text: str, count: str | None) -> str:
+    lines = text.splitlines()
+    return "".join(f"{line}\n" for line in lines[: int(count or len(lines))])
+
+
+def _dissected(words: list[str]) -> str:
+    """Run tshark with the plugin as generated now, on files of this repository."""
+    sys.path.insert(0, str(ROOT / "tests"))  # where pytest finds it; ``python -m tests.readme`` does not
+    from wireshark import tsharks  # noqa: PLC0415 - only for this
+
+    own = tsharks()["own"]
+    given = [re.sub(r"captures/\S+", lambda path: own.share(ROOT / path[0]), word) for word in words]
+    return own.run(*given).stdout
 
 
 def findings_table() -> str:

@@ -71,6 +71,7 @@ LINE = (
     "export",
     "report",
     "scapy_layers",
+    "wireshark",
     "cli",
     "commands",
     "__main__",
@@ -302,7 +303,7 @@ def test_the_wheel_holds_the_package_alone_and_works_from_anywhere(tmp_path: Pat
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("analyzer", "tests", "captures"):  # the latter two as bait
+    for name in ("analyzer", "lua", "tests", "captures"):  # the latter two as bait
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(built), "."]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
@@ -310,7 +311,7 @@ def test_the_wheel_holds_the_package_alone_and_works_from_anywhere(tmp_path: Pat
     assert wheel.name == f"sparkshark-{PROJECT['version']}-py3-none-any.whl"
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     wanted = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} | {"analyzer/py.typed"}
-    assert wanted <= names
+    assert wanted | {"analyzer/lua/sparkshark.lua"} <= names
     assert all(name.startswith("analyzer/") for name in names)
 
     command = [

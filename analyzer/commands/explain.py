@@ -37,6 +37,8 @@ ROLES: Final = {
 DESCRIPTION: Final = """\
 A finding by its code, a row that Wireshark showed (with a CAPTURE: which packet
 and which bytes made it), or "capture": how to make one. Alone: all findings."""
+ANY_SERVER: Final = {"server": "SERVER", "port": "5683", "mac": ""}
+"""What stands in the steps of a finding where no capture is at hand."""
 EXAMPLES: Final = """\
 examples
   sparkshark explain SPK206
@@ -109,8 +111,7 @@ def explanation(spec: FindingSpec) -> list[str]:
     ):
         lines += _paragraph(label, text)
     if spec.fix:
-        words = {"server": "SERVER", "port": "5683", "mac": ""}
-        steps = tuple(re.sub(r"\{(\w+)\}", lambda m: words.get(m[1], m[1].upper()), step) for step in spec.fix)
+        steps = tuple(re.sub(r"\{(\w+)\}", lambda m: ANY_SERVER.get(m[1], m[1].upper()), step) for step in spec.fix)
         shifted = numbered("Fix", steps)
         lines += [f"{line[:LABEL]}{line[13:]}" if line[:13].strip() in ("", "Fix") else line for line in shifted]
     if spec.not_it:

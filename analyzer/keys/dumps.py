@@ -19,6 +19,8 @@ BLANK_PROBE: Final = 512
 CORE_PLACES: Final = {0x2000: "device's private key", 0x1000: "server's public key"}
 DCT_PLACES: Final = {34: "device's private key", 2082: "server's public key"}
 DCT_ELLIPTIC_PLACES: Final = (3106, 3298)
+ELLIPTIC_AT: Final = "an elliptic-curve key at {at}, for UDP only"
+ERASED_SLOT: Final = "the slot of the {what} is erased"
 MOST_KEYS: Final = 16
 """Keys listed of one file; a flash chip holds three or four."""
 
@@ -116,7 +118,7 @@ def _layout(size: int) -> tuple[str, int | None, dict[int, str]]:
 
 def _empty_slots(data: bytes, base: int, places: dict[int, str]) -> list[str]:
     return [
-        f"the slot of the {what} is erased"
+        ERASED_SLOT.format(what=what)
         for at, what in places.items()
         if at >= base and not data[at - base : at - base + BLANK_PROBE].strip(b"\xff")
     ]
@@ -125,7 +127,5 @@ def _empty_slots(data: bytes, base: int, places: dict[int, str]) -> list[str]:
 def _elliptic_keys(data: bytes) -> list[str]:
     structures = [(at, read_structure(data, at)) for at in DCT_ELLIPTIC_PLACES]
     return [
-        f"an elliptic-curve key at {at}, for UDP only"
-        for at, found in structures
-        if found is not None and found.what == "elliptic-curve"
+        ELLIPTIC_AT.format(at=at) for at, found in structures if found is not None and found.what == "elliptic-curve"
     ]

@@ -18,10 +18,16 @@ PRIVATE_SLOT: Final = 612
 MODULUS_AT: Final = 33
 """Where the firmware finds the server's modulus in the slot, whatever the bytes before it say."""
 
-_NAMES: Final = ("n", "d", "p", "q", "dP", "dQ", "qInv")
-_SIZES: Final = (128, 128, 64, 64, 64, 64, 64)
-_FIRST_STEP: Final = 9
-_STEPS: Final = (135, 129, 65, 65, 65, 65, 0)
+NUMBER_NAMES: Final = ("n", "d", "p", "q", "dP", "dQ", "qInv")
+NUMBER_SIZES: Final = (128, 128, 64, 64, 64, 64, 64)
+FIRST_STEP: Final = 9
+STEPS: Final = (135, 129, 65, 65, 65, 65, 0)
+
+WRONG_BITS: Final = "the key has {bits} bits, not {wanted}"
+WRONG_EXPONENT: Final = "e is {e}, and the firmware assumes {wanted}"
+SHORT_NUMBER: Final = "{name} is {short} bytes, not {size}"
+WRONG_PLACES: Final = "{names} lie where the firmware does not look"
+CONTRADICTION: Final = "its numbers contradict each other"
 
 
 def firmware_reads(data: bytes) -> FirmwareReading:
@@ -72,8 +78,8 @@ def walk_private_slot(slot: bytes) -> dict[str, int]:
     128 or 64 bytes and jumps on by a constant. What lies behind the file is erased flash, FF.
     """
     flash = slot[:PRIVATE_SLOT].ljust(PRIVATE_SLOT + 16, b"\xff")
-    numbers, at = {}, _FIRST_STEP
-    for name, size, step in zip(_NAMES, _SIZES, _STEPS, strict=True):
+    numbers, at = {}, FIRST_STEP
+    for name, size, step in zip(NUMBER_NAMES, NUMBER_SIZES, STEPS, strict=True):
         at += 2 if flash[at] & 1 else 1
         numbers[name] = int.from_bytes(flash[at : at + size], "big")
         at += step
@@ -83,35 +89,34 @@ def walk_private_slot(slot: bytes) -> dict[str, int]:
 def reads_private(slot: bytes, numbers: PrivateNumbers) -> FirmwareReading:
     """Compare the walk over a device's PKCS#1 key with what a real ASN.1 reader finds (``numbers``)."""
     if numbers.n.bit_length() != DEVICE_BITS:
-        return FirmwareReading(False, (f"the key has {numbers.n.bit_length()} bits, not {DEVICE_BITS}",))
+        return FirmwareReading(False, (WRONG_BITS.format(bits=numbers.n.bit_length(), wanted=DEVICE_BITS),))
     differences = []
     if numbers.e != EXPONENT:
-        differences.append(f"e is {numbers.e}, and the firmware assumes {EXPONENT}")
+        differences.append(WRONG_EXPONENT.format(e=numbers.e, wanted=EXPONENT))
     widths = _content_widths(slot)
-    for name, size in zip(_NAMES, _SIZES, strict=True):
+    for name, size in zip(NUMBER_NAMES, NUMBER_SIZES, strict=True):
         width = widths.get(name, size)
         if width not in (size, size + 1):
-            short = _significant(numbers, name)
-            differences.append(f"{name} is {short} bytes, not {size}")
+            differences.append(SHORT_NUMBER.format(name=name, short=_significant(numbers, name), size=size))
     walked = walk_private_slot(slot)
     truth = _truth(numbers)
-    wrong = [name for name in _NAMES if walked[name] != truth[name]]
+    wrong = [name for name in NUMBER_NAMES if walked[name] != truth[name]]
     if wrong and not differences:
-        differences.append(f"{', '.join(wrong)} lie where the firmware does not look")
+        differences.append(WRONG_PLACES.format(names=", ".join(wrong)))
     if not numbers.consistent:
-        differences.append("its numbers contradict each other")
+        differences.append(CONTRADICTION)
     return FirmwareReading(not differences, tuple(differences))
 
 
 def reads_server(slot: bytes, key: PublicNumbers) -> FirmwareReading:
     """Compare bytes 33 to 288 of the server-key slot with the modulus that is really in it."""
     if key.n.bit_length() != SERVER_BITS:
-        return FirmwareReading(False, (f"the key has {key.n.bit_length()} bits, not {SERVER_BITS}",))
+        return FirmwareReading(False, (WRONG_BITS.format(bits=key.n.bit_length(), wanted=SERVER_BITS),))
     differences = []
     if int.from_bytes(slot[MODULUS_AT : MODULUS_AT + SERVER_BITS // 8], "big") != key.n:
         differences.append(f"the modulus is not at byte {MODULUS_AT}, where the device takes it from")
     if key.e != EXPONENT:
-        differences.append(f"e is {key.e}, and the firmware assumes {EXPONENT}")
+        differences.append(WRONG_EXPONENT.format(e=key.e, wanted=EXPONENT))
     return FirmwareReading(not differences, tuple(differences))
 
 
@@ -121,7 +126,7 @@ def _content_widths(slot: bytes) -> dict[str, int]:
     if sequence is None:
         return {}
     members = der.children(sequence)
-    names = ("version", "n", "e", *_NAMES[1:])
+    names = ("version", "n", "e", *NUMBER_NAMES[1:])
     return {name: member.width for name, member in zip(names, members, strict=False)}
 
 
@@ -131,4 +136,4 @@ def _significant(numbers: PrivateNumbers, name: str) -> int:
 
 def _truth(numbers: PrivateNumbers) -> dict[str, int]:
     values = (numbers.n, numbers.d, numbers.p, numbers.q, numbers.dp, numbers.dq, numbers.qinv)
-    return dict(zip(_NAMES, values, strict=True))
+    return dict(zip(NUMBER_NAMES, values, strict=True))

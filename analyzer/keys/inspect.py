@@ -30,14 +30,40 @@ LONGEST_PEM_LABEL: Final = 64
 TEXT_PROBE: Final = 512
 """Bytes looked at to tell text from binary: any DER key shows a byte that is no text in its first ten."""
 CERTIFICATE_NAMES: Final = (".cer", ".crt")
+HTML_STARTS: Final = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"http/1.")
+ENCRYPTED_LABEL: Final = b"ENCRYPTED PRIVATE KEY"
+ENCRYPTED_HEADER: Final = b"Proc-Type: 4,ENCRYPTED"
+PARAMETERS_LABEL: Final = b" PARAMETERS"
+UTF16_MARKS: Final = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}
+UTF16_PROBE: Final = 4_096
+"""Bytes in which the first PEM line of a UTF-16 file must show."""
+UTF8_MARK: Final = b"\xef\xbb\xbf"
 
-_PEM_START = b"-----BEGIN "
+REMARKS: Final = {
+    "empty": "empty (0 bytes)",
+    "blank": "an erased slot: {size} bytes without a key",
+    "cut": "cut short: {size} of {length} bytes",
+    "html": "a web page, not a key: the download went wrong",
+    "capture": "a packet capture, not a key",
+    "pem": "PEM text without a readable key in it",
+    "pem-cut": "PEM text that is cut short",
+    "encrypted": "a private key locked with a password",
+    "certificate": "a certificate without an RSA key",
+    "elliptic-curve": (
+        "an elliptic-curve key, as the UDP devices use (Electron, Argon and later); this protocol needs RSA"
+    ),
+    "text": "text, not a key",
+    "unknown": "no key in it",
+    "large": "larger than any key file or flash dump",
+}
+"""What is said of a file without a key in it."""
+
+PEM_START = b"-----BEGIN "
 _TEXT_BYTES = b"\t\n\r" + bytes(range(32, 127))
-_NOT_PEM_CONTENT = ("empty", "text", "unknown")
+NOT_PEM_CONTENT = ("empty", "text", "unknown")
 _REASONS_IN_PEM = ("truncated", "pkcs8", "certificate", "exponent", "damaged")
 _LEGACY_CIPHER = re.compile(rb"DEK-Info: *([A-Z0-9-]+),([0-9A-Fa-f]+)\s")
-_HTML = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml|HTTP/1\.)", re.IGNORECASE)
-_CAPTURE_MAGICS = (
+CAPTURE_MAGICS = (
     b"\xd4\xc3\xb2\xa1",
     b"\xa1\xb2\xc3\xd4",
     b"\x4d\x3c\xb2\xa1",
@@ -54,19 +80,19 @@ def inspect_key_file(data: bytes, name: str, password: Password = None) -> KeyFi
     `KeyFileError` only when a ``password`` was given and does not open the key.
     """
     if not data:
-        return KeyFile(name, 0, "empty", remark="empty (0 bytes)")
+        return KeyFile(name, 0, "empty", remark=REMARKS["empty"])
     text = _as_text(data)
-    if _HTML.match(text[:512]):
-        return _unusable(data, name, "html", "a web page, not a key: the download went wrong", "Download it again.")
-    if data.startswith(_CAPTURE_MAGICS):
-        return KeyFile(name, len(data), "capture", remark="a packet capture, not a key")
+    if text[:TEXT_PROBE].lstrip().lower().startswith(HTML_STARTS):
+        return _unusable(data, name, "html", REMARKS["html"], "Download it again.")
+    if data.startswith(CAPTURE_MAGICS):
+        return KeyFile(name, len(data), "capture", remark=REMARKS["capture"])
     if not data.strip(b"\xff") or not data.strip(b"\x00"):
-        return _unusable(data, name, "blank", f"an erased slot: {len(data):,} bytes without a key")
-    if not text[:TEXT_PROBE].translate(None, _TEXT_BYTES) and _PEM_START in text:
+        return _unusable(data, name, "blank", REMARKS["blank"].format(size=f"{len(data):,}"))
+    if not text[:TEXT_PROBE].translate(None, _TEXT_BYTES) and PEM_START in text:
         return _from_pem(text, data, name, password)
     found = _from_der(data, name, password)
     # PEM text that somebody wrote into a slot: looked for last, because firmware images hold PEM text too.
-    if not found.parts and _PEM_START in data and found.kind in ("unknown", "dct-dump", "flash-dump"):
+    if not found.parts and PEM_START in data and found.kind in ("unknown", "dct-dump", "flash-dump"):
         return _from_pem(data, data, name, password)
     return found
 
@@ -76,10 +102,10 @@ def inspect_key_file(data: bytes, name: str, password: Password = None) -> KeyFi
 
 def _as_text(data: bytes) -> bytes:
     """Return the bytes with the marks that editors and PowerShell's `>` leave taken away."""
-    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
-        if data.startswith(mark) and _PEM_START.decode().encode(encoding) in data[:4096]:
-            return data[2:].decode(encoding, "replace").encode("ascii", "replace")
-    return data.removeprefix(b"\xef\xbb\xbf")
+    for encoding, mark in UTF16_MARKS.items():
+        if data.startswith(mark) and PEM_START.decode().encode(encoding) in data[:UTF16_PROBE]:
+            return data[len(mark) :].decode(encoding, "replace").encode("ascii", "replace")
+    return data.removeprefix(UTF8_MARK)
 
 
 def _from_pem(text: bytes, data: bytes, name: str, password: Password) -> KeyFile:
@@ -87,11 +113,11 @@ def _from_pem(text: bytes, data: bytes, name: str, password: Password) -> KeyFil
     others: list[KeyFile] = []
     reasons: list[str] = []
     for start, label, block in _pem_blocks(text):
-        if label == b"ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in block:
+        if label == ENCRYPTED_LABEL or ENCRYPTED_HEADER in block:
             opened = _decrypted(block, name, password, pem=True)
             file = _encrypted(data, name) if opened is None else _from_der(opened, name, None)
             reasons.append("encrypted_pem")
-        elif label.endswith(b" PARAMETERS"):
+        elif label.endswith(PARAMETERS_LABEL):
             continue
         else:
             file = _from_der(_base64_content(block), name, password)
@@ -99,12 +125,12 @@ def _from_pem(text: bytes, data: bytes, name: str, password: Password) -> KeyFil
             others.append(file)
         parts += [replace(part, offset=start, pem=True) for part in file.parts]
         reasons += [reason for reason in file.reasons if reason in _REASONS_IN_PEM]
-    if not parts and others and others[0].kind in _NOT_PEM_CONTENT:
-        return KeyFile(name, len(data), "unknown", remark="PEM text without a readable key in it")
+    if not parts and others and others[0].kind in NOT_PEM_CONTENT:
+        return KeyFile(name, len(data), "unknown", remark=REMARKS["pem"])
     if not parts and others:
         return replace(others[0], size=len(data))
     if not parts:
-        return _unusable(data, name, "truncated", "PEM text that is cut short", "Copy it again.")
+        return _unusable(data, name, "truncated", REMARKS["pem-cut"], "Copy it again.")
     # A slot's filler around it: somebody wrote the text into a slot, or it was read back from one.
     if name.lower().endswith(".der") or b"\xff" in text or b"\x00" in text:
         reasons.append("pem_in_der")
@@ -115,10 +141,10 @@ def _pem_blocks(text: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Yield offset, label and whole text of each PEM block, `MOST_PEM_BLOCKS` at most."""
     at = 0
     for _ in range(MOST_PEM_BLOCKS):
-        start = text.find(_PEM_START, at)
+        start = text.find(PEM_START, at)
         if start < 0:
             return
-        at = start + len(_PEM_START)
+        at = start + len(PEM_START)
         label = text[at : at + LONGEST_PEM_LABEL].partition(b"-----")[0]
         closing = b"-----END " + label + b"-----"
         end = text.find(closing, at, at + LONGEST_PEM_BLOCK)
@@ -186,7 +212,7 @@ def _encrypted(data: bytes, name: str) -> KeyFile:
         "encrypted",
         (),
         ("encrypted_pem",),
-        "a private key locked with a password",
+        REMARKS["encrypted"],
         "Give the password with --password-file FILE, or take it off:",
         (f"openssl rsa -in {shlex.quote(name)} -out plain.pem",),
     )
@@ -232,25 +258,24 @@ def _single(data: bytes, name: str, found: Found) -> KeyFile:
         if applies
     ]
     if found.truncated:
-        remark = f"cut short: {len(data):,} of {found.length:,} bytes"
+        remark = REMARKS["cut"].format(size=f"{len(data):,}", length=f"{found.length:,}")
         parts = (part_at(data, 0, name, found),) if found.public is not None else ()
         return KeyFile(name, len(data), "truncated", parts, tuple(reasons), remark, "Read or download it again.")
     if found.public is None:
-        return KeyFile(name, len(data), "certificate", (), tuple(reasons), "a certificate without an RSA key")
+        return KeyFile(name, len(data), "certificate", (), tuple(reasons), REMARKS["certificate"])
     part = part_at(data, 0, name, found, address=server_address(data) if found.what == "spki" else None)
     return KeyFile(name, len(data), kind, (part,), tuple(reasons))
 
 
 def _elliptic_curve(data: bytes, name: str) -> KeyFile:
-    remark = "an elliptic-curve key, as the UDP devices use (Electron, Argon and later); this protocol needs RSA"
-    return KeyFile(name, len(data), "elliptic-curve", (), ("elliptic_curve",), remark)
+    return KeyFile(name, len(data), "elliptic-curve", (), ("elliptic_curve",), REMARKS["elliptic-curve"])
 
 
 def _no_key(data: bytes, name: str) -> KeyFile:
     sample = data[:TEXT_PROBE]
     if not sample.translate(None, _TEXT_BYTES):
-        return KeyFile(name, len(data), "text", remark="text, not a key")
-    return KeyFile(name, len(data), "unknown", remark="no key in it")
+        return KeyFile(name, len(data), "text", remark=REMARKS["text"])
+    return KeyFile(name, len(data), "unknown", remark=REMARKS["unknown"])
 
 
 def _unusable(data: bytes, name: str, kind: str, remark: str, advice: str | None = None) -> KeyFile:

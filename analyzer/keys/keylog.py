@@ -20,6 +20,11 @@ LARGEST_KEY_LOG: Final = 64 << 20
 """About 370,000 sessions: a device that reconnects each second for four days."""
 MOST_BAD_LINES: Final = 100
 """Complaints kept of one key log; a file with more of them is some other file."""
+NOT_LABELLED: Final = "does not begin with {label}"
+WRONG_FIELDS: Final = "{label} is followed by {count} fields, not 2"
+NOT_HEX: Final = "the {what} has no hex digit at character {at}"
+WRONG_DIGITS: Final = "the {what} has {count} hex digits, not {wanted}"
+"""What is wrong with a line; it never shows the digits themselves."""
 _SEPARATORS: Final = " \t\r\n:-"
 
 
@@ -95,24 +100,24 @@ def read_key_log(text: str) -> KeyLog:
 def _entry(words: list[str]) -> tuple[bytes | None, SessionKey] | str:
     """Return nonce and session key of one line, or what is wrong with it (never the digits themselves)."""
     if words[0] != LABEL:
-        return f"does not begin with {LABEL}"
+        return NOT_LABELLED.format(label=LABEL)
     if len(words) != 3:
-        return f"{LABEL} is followed by {len(words) - 1} fields, not 2"
-    nonce = None if words[1] == "-" else _bytes(words[1], NONCE_SIZE)
+        return WRONG_FIELDS.format(label=LABEL, count=len(words) - 1)
+    nonce = None if words[1] == "-" else _bytes(words[1], NONCE_SIZE, "nonce")
     if isinstance(nonce, str):
-        return f"the nonce {nonce}"
-    blob = _bytes(words[2], SESSION_KEY_SIZE)
+        return nonce
+    blob = _bytes(words[2], SESSION_KEY_SIZE, "session key")
     if isinstance(blob, str):
-        return f"the session key {blob}"
+        return blob
     return nonce, SessionKey.from_blob(blob)
 
 
-def _bytes(digits: str, size: int) -> bytes | str:
+def _bytes(digits: str, size: int, what: str) -> bytes | str:
     at = _first_non_hex(digits)
     if at is not None:
-        return f"has no hex digit at character {at + 1}"
+        return NOT_HEX.format(what=what, at=at + 1)
     if len(digits) != 2 * size:
-        return f"has {len(digits)} hex digits, not {2 * size}"
+        return WRONG_DIGITS.format(what=what, count=len(digits), wanted=2 * size)
     return bytes.fromhex(digits)
 
 

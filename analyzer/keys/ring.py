@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from analyzer.keys.inspect import Password, inspect_key_file
+from analyzer.keys.inspect import REMARKS, Password, inspect_key_file
 from analyzer.keys.keylog import LARGEST_KEY_LOG, SessionKey, parse_session_key, read_key_log
 from analyzer.keys.model import FirmwareReading, Key, KeyFile, KeyFileError, Role
 
@@ -19,6 +19,9 @@ LARGEST_KEY_FILE: Final = 4 << 20
 """Twice the largest flash there is; what is bigger is no key file and is not read."""
 MOST_FILES: Final = 50_000
 """Files looked at in one folder. Measured at 0.14 ms each, so a wrong folder costs seconds, not minutes."""
+ROLE_SWAPPED: Final = "{name}: {option} was given a {bits}-bit key, a {role}'s; it is used as that."
+PUBLIC_GIVEN: Final = "{name}: the public half of a device key opens nothing. The private key is wanted."
+BAD_LINE: Final = "{name}: line {number}: {reason}; passed over."
 NAMES_COMPARED: Final = 2_000
 """Names of a folder that are compared with a mistyped one."""
 
@@ -178,7 +181,7 @@ def inspect_path(path: str | os.PathLike[str], password: Password = None) -> Key
     """Inspect one file by its path. Raises `KeyFileError` when it cannot be read or the password is wrong."""
     data = read_key_path(path)
     if len(data) > LARGEST_KEY_FILE:
-        return KeyFile(os.fspath(path), len(data), "unknown", remark="larger than any key file or flash dump")
+        return KeyFile(os.fspath(path), len(data), "unknown", remark=REMARKS["large"])
     return inspect_key_file(data, os.fspath(path), password)
 
 
@@ -260,14 +263,10 @@ class _Loader:
         roles = {key.role for key in file.keys}
         key = file.keys[0]
         if wanted not in roles:
-            self.warnings.append(
-                f"{file.name}: {option} was given a {key.bits}-bit key, a {key.role}'s; it is used as that."
-            )
+            self.warnings.append(ROLE_SWAPPED.format(name=file.name, option=option, bits=key.bits, role=key.role))
             return replace(file, reasons=(*file.reasons, "role_swapped"))
         if wanted == "device" and not any(key.private for key in file.keys):
-            self.warnings.append(
-                f"{file.name}: the public half of a device key opens nothing. The private key is wanted."
-            )
+            self.warnings.append(PUBLIC_GIVEN.format(name=file.name))
             return replace(file, reasons=(*file.reasons, "public_given_private_wanted"))
         return file
 
@@ -284,7 +283,7 @@ class _Loader:
             self.logged[nonce] = have + tuple(key for key in keys if key not in have)
         self.loose += [key for key in log.without_nonce if key not in self.loose]
         name = os.fspath(path)
-        self.warnings += [f"{name}: line {number}: {reason}; passed over." for number, reason in log.bad_lines]
+        self.warnings += [BAD_LINE.format(name=name, number=number, reason=reason) for number, reason in log.bad_lines]
         if not log.by_nonce and not log.without_nonce:
             self.problems.append(f"{name}: no session key in it. Make one: sparkshark decrypt --keylog-out FILE")
 

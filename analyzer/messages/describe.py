@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any, Final
 
 from analyzer.message_table import METRICS_PREFIX, PLATFORMS, VARIABLE_TYPES
@@ -15,10 +16,20 @@ LARGEST_DESCRIPTION: Final = 0x10000
 """A frame's length field cannot announce more; genuine descriptions stay below 1 kB."""
 DEEPEST_DESCRIPTION: Final = 16
 """Genuine ones are 5 deep: description, modules, module, dependencies, dependency."""
+MOST_DIGITS: Final = sys.int_info.default_max_str_digits
+"""Digits of a whole number that is still read. Genuine ones have at most 10."""
+
+PROBLEMS: Final = {
+    "too_long": f"longer than {LARGEST_DESCRIPTION} bytes",
+    "too_deep": f"nested deeper than {DEEPEST_DESCRIPTION}",
+    "not_json": "not JSON",
+    "no_object": "not a JSON object",
+}
+"""Why there is nothing to tell."""
 
 _STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
-_MODULE_KEYS: Final = {
+MODULE_KEYS: Final = {
     "s": "size",
     "l": "location",
     "vc": "checks_made",
@@ -29,8 +40,8 @@ _MODULE_KEYS: Final = {
     "v": "version",
     "d": "dependencies",
 }
-_LOCATIONS: Final = {"m": "main", "b": "backup", "f": "factory", "t": "scratch"}
-_FUNCTIONS: Final = {
+LOCATIONS: Final = {"m": "main", "b": "backup", "f": "factory", "t": "scratch"}
+FUNCTIONS: Final = {
     "n": "none",
     "r": "resource",
     "b": "bootloader",
@@ -79,23 +90,23 @@ def read_description(payload: bytes) -> dict[str, Any]:
 def _read_object(payload: bytes) -> dict[str, Any] | str:
     """Return the JSON object in ``payload``, or a phrase that says why there is none."""
     if len(payload) > LARGEST_DESCRIPTION:
-        return f"longer than {LARGEST_DESCRIPTION} bytes"
+        return PROBLEMS["too_long"]
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(payload):
         found = match.group()
         if found in (b"[", b"{"):
             depth += 1
             if depth > DEEPEST_DESCRIPTION:
-                return f"nested deeper than {DEEPEST_DESCRIPTION}"
+                return PROBLEMS["too_deep"]
         elif found in (b"]", b"}"):
             depth -= 1
     try:
         # Fractions and NaN have no place in a description; as text they can do no harm further on.
         value = json.loads(payload.decode("utf-8", "replace"), parse_float=str, parse_constant=str)
     except ValueError:
-        return "not JSON"
+        return PROBLEMS["not_json"]
     if not isinstance(value, dict):
-        return "not a JSON object"
+        return PROBLEMS["no_object"]
     # A lone surrogate ("\ud800") is legal JSON, but no text that could be written anywhere.
     written: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return written
@@ -107,8 +118,8 @@ def _variable_type(number: object) -> object:
 
 def _module(raw: dict[str, Any]) -> dict[str, Any]:
     """Spell out a module's or a dependency's one-letter keys; unknown keys stay as they are."""
-    module = {_MODULE_KEYS.get(key, key): value for key, value in raw.items()}
-    for key, names in (("location", _LOCATIONS), ("function", _FUNCTIONS)):
+    module = {MODULE_KEYS.get(key, key): value for key, value in raw.items()}
+    for key, names in (("location", LOCATIONS), ("function", FUNCTIONS)):
         code = module.get(key)
         if isinstance(code, str):
             module[key] = names.get(code, code)

@@ -20,11 +20,17 @@ HIGH_FIRST, LOW_FIRST, EITHER_ORDER, NEITHER_ORDER = "high-first", "low-first", 
 IGNORES_REFUSALS: Final = frozenset({G1A, G2B, G2B_OR_G2C, G2C, G2D})
 """Generations that take no notice of a 4.00 acknowledgement; some releases of the others hang up (5.2)."""
 
-_UNFLAGGED_PHOTON: Final = (G2A, "0.4 to 0.7")
-_PHOTON_BY_FLAG: Final = (
+WITHOUT_PLATFORM: Final = (G1A, "up to 0.3")
+WITH_3X_HELLO: Final = (G2D, "3.x")
+LATER_CORE: Final = (G1B, "0.4 to 1.4")
+UNFLAGGED_PHOTON: Final = (G2A, "0.4 to 0.7")
+DIAGNOSING_PHOTON: Final = (G2B, "0.8 to 1.1")
+LAST_SEPARATE_PHOTON: Final = (G2C, "1.5")
+"""What the first separate value of a variable makes of `G2B_OR_G2C` (5.4.11)."""
+PHOTON_BY_FLAG: Final = (
     (0x10, (G2C, "2.x")),
     (0x04, (G2B_OR_G2C, "1.2 to 1.5")),
-    (0x02, (G2B, "0.8 to 1.1")),
+    (0x02, DIAGNOSING_PHOTON),
 )
 """The latest flag that is set decides: each release kept those of the ones before."""
 
@@ -36,17 +42,17 @@ def generation_of(payload_size: int, hello: dict[str, Any], id_order: str | None
     """
     platform = hello["platform_id"]
     if platform is None:
-        return G1A, "up to 0.3"
+        return WITHOUT_PLATFORM
     if payload_size >= HELLO_3X_SIZE:
-        return G2D, "3.x"
+        return WITH_3X_HELLO
     if platform == CORE:
-        return G1B, "0.4 to 1.4"
+        return LATER_CORE
     if platform in (PHOTON, P1):
-        for flag, answer in _PHOTON_BY_FLAG:
+        for flag, answer in PHOTON_BY_FLAG:
             if hello["flags"] & flag:
                 return answer
         # The ids come from another code base than the flags suggest; only one of the two can be configured.
-        return (G2B, "0.8 to 1.1") if id_order == LOW_FIRST else _UNFLAGGED_PHOTON
+        return DIAGNOSING_PHOTON if id_order == LOW_FIRST else UNFLAGGED_PHOTON
     return (G2B, None) if platform == ELECTRON else (None, None)
 
 

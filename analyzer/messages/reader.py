@@ -13,8 +13,8 @@ from analyzer.coap import ACK, CODE_TEXTS, CON, EMPTY, NON, TYPE_NAMES, CoapMess
 from analyzer.message_table import DEVICE, MISCODED_ERRORS, SERVER, SYSTEM_EVENT_PREFIX
 from analyzer.messages.peers import (
     G2B_OR_G2C,
-    G2C,
     IGNORES_REFUSALS,
+    LAST_SEPARATE_PHOTON,
     LEGACY,
     generation_of,
     id_order_of,
@@ -38,7 +38,7 @@ fast update sends a few hundred chunks before the first answer comes back."""
 
 _ABOUT_SUBJECT: Final = frozenset({"VariableValue", "FunctionReturn", "ChunkReceived"})
 """Answers whose values repeat what the request was about."""
-_DESCRIPTIONS: Final = frozenset({"DescribeResponse", "DescribePost"})
+DESCRIPTIONS: Final = frozenset({"DescribeResponse", "DescribePost"})
 
 
 @dataclass(slots=True)
@@ -222,7 +222,7 @@ class MessageReader:
         elif name == "Hello" and not self._hello_seen:
             self._hello_seen = True
             self._learn_from_hello(coap, values)
-        elif name in _DESCRIPTIONS:
+        elif name in DESCRIPTIONS:
             self._variable_types = values["variables"] or self._variable_types
         return message
 
@@ -309,7 +309,7 @@ class MessageReader:
         # Reading a name that the device does not offer gives whatever 5.4.11 says, so that is worth knowing.
         values["in_describe"] = name in known if known and name is not None else None
         if coap.type == NON and self.generation == G2B_OR_G2C:
-            self.generation, self.firmware = G2C, "1.5"
+            self.generation, self.firmware = LAST_SEPARATE_PHOTON
         return values
 
     def _refused_event(self, request: Request) -> Values:

@@ -24,10 +24,10 @@ from analyzer.messages.values import READERS, Values
 OTHER_SIDE: Final = {DEVICE: SERVER, SERVER: DEVICE}
 
 # Codes by class: 2.xx success, 4.xx and 5.xx errors.
-FIRST_RESPONSE, _BEHIND_SUCCESS = CODES["2.00"], CODES["3.00"]
-FIRST_ERROR, _BEHIND_ERRORS = CODES["4.00"], CODES["6.00"]
-_CHANGED: Final = CODES["2.04"]
-_MISCODED: Final = frozenset(CODES[text] for text in MISCODED_ERRORS)
+FIRST_RESPONSE, BEHIND_SUCCESS = CODES["2.00"], CODES["3.00"]
+FIRST_ERROR, BEHIND_ERRORS = CODES["4.00"], CODES["6.00"]
+CHANGED: Final = CODES["2.04"]
+MISCODED: Final = frozenset(CODES[text] for text in MISCODED_ERRORS)
 
 
 class Route:
@@ -110,7 +110,7 @@ _fill_tables()
 def is_error(coap: CoapMessage) -> bool:
     """Tell whether an answer refuses: by its code, or by one that says so by mistake (9.3, 9.5)."""
     code = coap.code
-    return FIRST_ERROR <= code < _BEHIND_ERRORS or (code in _MISCODED and coap.type == ACK)
+    return FIRST_ERROR <= code < BEHIND_ERRORS or (code in MISCODED and coap.type == ACK)
 
 
 def request_route(sender: str, coap: CoapMessage) -> Route | None:
@@ -160,6 +160,6 @@ def generic_name(coap: CoapMessage) -> str | None:
         return None
     if is_error(coap):
         return (ERROR_ACK_OF_UNKNOWN if coap.type == ACK else ERROR_RESPONSE_TO_UNKNOWN).name
-    if coap.type == ACK and code in (EMPTY, _CHANGED):
+    if coap.type == ACK and code in (EMPTY, CHANGED):
         return ACK_OF_UNKNOWN.name
-    return RESPONSE_TO_UNKNOWN.name if FIRST_RESPONSE <= code < _BEHIND_SUCCESS else None
+    return RESPONSE_TO_UNKNOWN.name if FIRST_RESPONSE <= code < BEHIND_SUCCESS else None

@@ -36,7 +36,7 @@ HELLO_3X_SIZE: Final = 20
 MOST_CHUNK_INDEXES: Final = 512
 """Indexes listed from one ChunkMissed; devices write at most 50, and a frame of 1,024 bytes holds fewer."""
 
-_LONGEST_VARINT: Final = 10
+LONGEST_VARINT: Final = 10
 """Bytes of a 64-bit LEB128 number; a longer one is no number of this protocol."""
 
 
@@ -219,7 +219,7 @@ def goodbye(coap: CoapMessage) -> Values:
 def _varint(payload: bytes, at: int) -> tuple[int | None, int]:
     """Read an unsigned LEB128 number; None when it is cut or longer than 64 bits need."""
     value = 0
-    for position, byte in enumerate(payload[at : at + _LONGEST_VARINT]):
+    for position, byte in enumerate(payload[at : at + LONGEST_VARINT]):
         value |= (byte & 0x7F) << 7 * position
         if byte < 0x80:
             return value, at + position + 1

@@ -28,6 +28,30 @@ from analyzer.wording import duration, listing, number, plural, size
 
 UNSAID: Final = ("SPK401", "SPK704")
 """Remarks about the capture that are no reasons for a verdict."""
+SIDE_REMARKS: Final = ("SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401")
+"""Remarks that are never a device's state, in the order in which they are told."""
+CANNOT_TELL: Final = "CANNOT TELL"
+CONNECTED: Final = "CONNECTED"
+NO_TRAFFIC: Final = "NO SPARK TRAFFIC"
+FAILING: Final = "FAILING"
+"""What devices have in common that fail in different ways."""
+TOO_LITTLE: Final = "What the capture shows is too little for a verdict."
+LOGS_IN_NOW: Final = "The device logs in now (from packet {packet} on). Before that, {attempts} failed: {summary}"
+EARLIER_WORKED: Final = " {connections} worked."
+NO_SUCCESS: Final = " {attempts} in {span}, no success."
+ONE_WAY_WORKS: Final = (
+    "The device seems to log in and to stay connected, as far as one direction can show it: only packets"
+    " from the {sender} are in the capture."
+)
+WORKS_DESPITE: Final = "The device logs in and stays connected. {missing}"
+CUT_SHORT: Final = "The capture cut packets short, so {size} are missing in it; the connection had them."
+MISSES: Final = "The capture misses {size}; the connection does not."
+LOOKS_HEALTHY: Final = "; what follows it looks healthy."
+THE_SAME: Final = "The same for {names}."
+OTHER_WAYS: Final = "{devices} fail in other ways."
+SAME_SERVER: Final = "{names} {works} with the same server, so network and server are fine."
+WORKS: Final = ("logs in and stays connected", "log in and stay connected")
+"""Of one device, and of several."""
 REPEATED: Final = 9
 """From more attempts than this on, the sentence tells how many there were."""
 COMMON_PORTS: Final = 4
@@ -35,6 +59,7 @@ CAPTURE_AGAIN: Final = (
     "Start the capture first, then press reset on the device, and wait 60 seconds. How to capture:",
     "  sparkshark explain capture",
 )
+IF_IT_FAILS_AGAIN: Final = "Nothing, as long as it works. If it fails again:"
 STEP_NAMES: Final = {
     "syn": "no answer",
     "connected": "connected",
@@ -140,7 +165,7 @@ def verdict_of(trace: Trace) -> Verdict:
     general = [f for f in trace.findings if f.device is None]
     if not stories:
         lead = general[0] if general else None
-        verdict = Verdict("NO SPARK TRAFFIC", Mark.UNKNOWN, _nothing_of_ours(trace, general), "")
+        verdict = Verdict(NO_TRAFFIC, Mark.UNKNOWN, _nothing_of_ours(trace, general), "")
         verdict.steps = _where_to_look(trace) or (lead.fix if lead else ())
     elif len(stories) == 1:
         only = stories[0]
@@ -198,14 +223,13 @@ def _stories(trace: Trace) -> Iterable[Story]:
 
 def _in_order(findings: Iterable[Finding]) -> list[Finding]:
     """Faults first, then what works, then remarks; remarks that are never a device's state come last."""
-    side_remarks = ("SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401")
 
     def place(finding: Finding) -> tuple[int, tuple[int, int, int]]:
         if finding.severity in BAD:
             return 0, finding.rank
         if finding.severity is Severity.OK:
             return 1, finding.rank
-        return (3 + side_remarks.index(finding.code) if finding.code in side_remarks else 2), finding.rank
+        return (3 + SIDE_REMARKS.index(finding.code) if finding.code in SIDE_REMARKS else 2), finding.rank
 
     return sorted(findings, key=place)
 
@@ -219,7 +243,7 @@ def _tell(story: Story, trace: Trace) -> Story:
     healthy = {n for f in story.findings if f.code == "SPK001" for n in f.conversations}
     last = story.conversations[-1].number
     if first is None or first.code == "SPK702":
-        story.state, story.mark = "CANNOT TELL", Mark.UNKNOWN
+        story.state, story.mark = CANNOT_TELL, Mark.UNKNOWN
         story.sentence = _why_unknown(story)
     elif first.severity in BAD:
         story.state, story.mark = STATE_OF_GROUP[first.spec.group], Mark.FAILS
@@ -229,35 +253,34 @@ def _tell(story: Story, trace: Trace) -> Story:
         failed = [n for n in by_number if n not in healthy]
         if last in healthy and len(story.conversations) > 1:
             story.state, story.mark = "WORKING", Mark.WARNS
-            story.sentence = (
-                f"The device logs in now (from packet {number(by_number[last].first_packet)} on). Before that,"
-                f" {plural(len(failed), 'attempt')} failed: {first.summary[0].lower()}{first.summary[1:]}"
+            story.sentence = LOGS_IN_NOW.format(
+                packet=number(by_number[last].first_packet),
+                attempts=plural(len(failed), "attempt"),
+                summary=first.summary[0].lower() + first.summary[1:],
             )
         elif healthy:
-            story.sentence += f" {plural(len(healthy), 'earlier connection')} worked."
+            story.sentence += EARLIER_WORKED.format(connections=plural(len(healthy), "earlier connection"))
         elif len(story.conversations) > REPEATED:
             span = story.conversations[-1].end_ns - story.conversations[0].start_ns
-            story.sentence += f" {plural(len(story.conversations), 'attempt')} in {duration(span)}, no success."
+            attempts = plural(len(story.conversations), "attempt")
+            story.sentence += NO_SUCCESS.format(attempts=attempts, span=duration(span))
     elif first.code == "SPK001":
         story.state, story.mark, story.sentence = "WORKING", Mark.WORKS, first.summary
         hole = next((f for f in story.findings if f.code == "SPK703"), None)
         if any(f.code == "SPK702" for f in story.findings):
             seen = next(f for f in story.findings if f.code == "SPK702").details.get("sender", "one end")
-            story.sentence = (
-                "The device seems to log in and to stay connected, as far as one direction can show it: only packets"
-                f" from the {seen} are in the capture."
-            )
+            story.sentence = ONE_WAY_WORKS.format(sender=seen)
         elif hole is not None:
-            story.sentence = f"The device logs in and stays connected. {_missing(story)}"
+            story.sentence = WORKS_DESPITE.format(missing=_missing(story))
     elif first.code == "SPK701":
-        story.state, story.mark = "CONNECTED", Mark.UNKNOWN
+        story.state, story.mark = CONNECTED, Mark.UNKNOWN
         story.sentence = first.summary
         if story.exemplar.reached == "established":
-            story.sentence = first.summary.removesuffix(".") + "; what follows it looks healthy."
+            story.sentence = first.summary.removesuffix(".") + LOOKS_HEALTHY
     elif first.code == "SPK801":
-        story.state, story.mark, story.sentence = "NO SPARK TRAFFIC", Mark.UNKNOWN, first.summary
+        story.state, story.mark, story.sentence = NO_TRAFFIC, Mark.UNKNOWN, first.summary
     else:
-        story.state, story.mark, story.sentence = "CANNOT TELL", Mark.UNKNOWN, _why_unknown(story)
+        story.state, story.mark, story.sentence = CANNOT_TELL, Mark.UNKNOWN, _why_unknown(story)
     story.sure = _how_sure(story, first)
     story.steps = _steps(story)
     return story
@@ -267,8 +290,8 @@ def _missing(story: Story) -> str:
     holes = [hole for c in story.conversations for hole in c.holes]
     total = size(sum(hole.length for hole in holes))
     if all(hole.reason is HoleReason.CUT for hole in holes):
-        return f"The capture cut packets short, so {total} are missing in it; the connection had them."
-    return f"The capture misses {total}; the connection does not."
+        return CUT_SHORT.format(size=total)
+    return MISSES.format(size=total)
 
 
 def _steps(story: Story) -> tuple[str, ...]:
@@ -277,7 +300,7 @@ def _steps(story: Story) -> tuple[str, ...]:
     if story.mark is Mark.FAILS:
         return next((f.fix for f in story.said if f.fix), ())
     if story.mark is Mark.WARNS and lead is not None:
-        return ("Nothing, as long as it works. If it fails again:", f"  sparkshark explain {lead.code}")
+        return (IF_IT_FAILS_AGAIN, f"  sparkshark explain {lead.code}")
     if story.mark is Mark.WORKS:
         hindered = (f.fix for f in story.findings if f.code in ("SPK703", "SPK702") and f.fix)
         return (lead.fix if lead is not None else ()) or next(hindered, ())
@@ -289,8 +312,8 @@ def _why_unknown(story: Story) -> str:
     if one_way is not None:
         return one_way.summary
     for item in story.unchecked:
-        return f"What the capture shows is too little for a verdict. {item.because}"
-    return "What the capture shows is too little for a verdict."
+        return f"{TOO_LITTLE} {item.because}"
+    return TOO_LITTLE
 
 
 def _how_sure(story: Story, first: Finding | None) -> str:
@@ -326,23 +349,22 @@ def _several(stories: list[Story]) -> Verdict:
         state = worst.state if len({s.state for s in stories}) == 1 else f"{len(working)} OF {len(stories)} WORKING"
         sentences = [_of(s) for s in stories if s.mark is not Mark.WORKS][:2]
         if working:
-            does = "logs in and stays connected" if len(working) == 1 else "log in and stay connected"
-            sentences.append(f"{_names(working)} {does}.")
+            sentences.append(f"{_names(working)} {WORKS[len(working) > 1]}.")
         return Verdict(state, worst.mark, " ".join(sentences), worst.sure)
     states = {s.state for s in failing}
-    what = failing[0].state if len(states) == 1 else "FAILING"
+    what = failing[0].state if len(states) == 1 else FAILING
     state = what if len(failing) == len(stories) else f"{len(failing)} OF {len(stories)} {what}"
     sentences = [_of(failing[0])]
     same = [s for s in failing[1:] if s.lead and failing[0].lead and s.lead.code == failing[0].lead.code]
     if same:
-        sentences.append(f"The same for {_names(same)}.")
+        sentences.append(THE_SAME.format(names=_names(same)))
     if len(failing) - len(same) > 1:
-        sentences.append(f"{plural(len(failing) - len(same) - 1, 'other device')} fail in other ways.")
+        sentences.append(OTHER_WAYS.format(devices=plural(len(failing) - len(same) - 1, "other device")))
     here = {c.server.address for c in failing[0].conversations}
     beside = [s for s in working if here & {c.server.address for c in s.conversations}]
     if beside:
-        verb = "works" if len(beside) == 1 else "work"
-        sentences.append(f"{_names(beside)} {verb} with the same server, so network and server are fine.")
+        works = "works" if len(beside) == 1 else "work"
+        sentences.append(SAME_SERVER.format(names=_names(beside), works=works))
     return Verdict(state, Mark.FAILS, " ".join(sentences), failing[0].sure)
 
 

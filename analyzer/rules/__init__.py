@@ -56,24 +56,8 @@ def judge(trace: Trace) -> None:
     findings: list[Finding] = []
     unchecked: list[NotChecked] = []
     places = keyed.Places(trace) if trace.keys else None
-    for conversation, again in zip(trace.conversations, _dialled_again(trace), strict=True):
-        facts = Facts(conversation, trace, again)
-        own: list[Finding] = []
-        for rule in RULES:
-            for said in rule(facts):
-                if isinstance(said, Finding):
-                    own.append(said)
-                elif not (trace.keys and said.code in SETTLED_BY_KEYS):
-                    unchecked.append(said)
-        if places is not None:
-            keyed.add_proofs(facts, places, own, unchecked)
-        if not any(finding.severity in BAD for finding in own):
-            own += session.healthy(facts)
-            if places is not None and conversation.secrets is not None:
-                for finding in own:
-                    if finding.code == "SPK001":
-                        keyed.proof_of_health(facts, conversation.secrets, finding)
-        findings += own
+    for conversation, again in zip(trace.conversations, dialled_again(trace), strict=True):
+        findings += judge_alone(Facts(conversation, trace, again), places, unchecked)
     findings += [
         *device.left_open(trace),
         *capture.capture_damage(trace),
@@ -85,7 +69,27 @@ def judge(trace: Trace) -> None:
     trace.not_checked = fold_unchecked(unchecked)
 
 
-def _dialled_again(trace: Trace) -> list[int | None]:
+def judge_alone(facts: Facts, places: keyed.Places | None, unchecked: list[NotChecked]) -> list[Finding]:
+    """Return what one conversation shows; what it leaves open is added to ``unchecked``."""
+    secrets, own = facts.conversation.secrets, list[Finding]()
+    for rule in RULES:
+        for said in rule(facts):
+            if isinstance(said, Finding):
+                own.append(said)
+            elif not (facts.trace.keys and said.code in SETTLED_BY_KEYS):
+                unchecked.append(said)
+    if places is not None:
+        keyed.add_proofs(facts, places, own, unchecked)
+    if not any(finding.severity in BAD for finding in own):
+        own += session.healthy(facts)
+        if places is not None and secrets is not None:
+            for finding in own:
+                if finding.code == "SPK001":
+                    keyed.proof_of_health(facts, secrets, finding)
+    return own
+
+
+def dialled_again(trace: Trace) -> list[int | None]:
     """When (ns) each conversation's device began its next one with the same server."""
     later: dict[tuple[bytes, bytes, int], int] = {}
     times: list[int | None] = []

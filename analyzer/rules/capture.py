@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, Severity
 from analyzer.kinds import request_kind
 from analyzer.network.units import address_text
+from analyzer.rules import words
 from analyzer.rules.facts import Facts
 from analyzer.streams import HoleReason
 from analyzer.trace import Trace
 from analyzer.wording import listing, number, plural, quote, size
 
 GAPS_TOLD = 4
-SERVICES = {"http": "A web server", "tls": "A TLS (https) server", "ssh": "An SSH server"}
 
 
 def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
@@ -36,7 +36,7 @@ def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
         Confidence.CERTAIN,
         first,
         counts,
-        summary="The capture begins inside the login; what is missing of it cannot be judged." if whole else None,
+        summary=words.SAYS_INSIDE_LOGIN if whole else None,
     )
     if not whole and not facts.trace.keys:
         yield facts.not_checked(
@@ -101,7 +101,7 @@ def artefacts(facts: Facts) -> Iterator[Finding]:
     aside = facts.device.quality.set_aside + facts.server.quality.set_aside
     differing = facts.device.quality.mismatches + facts.server.quality.mismatches
     if copies:
-        what.append(f"{plural(copies, 'packet')} twice")
+        what.append(words.TWICE.format(packets=plural(copies, "packet")))
         evidence.append(Evidence(f"{plural(copies, 'copy', 'copies')} of packets already seen; not counted."))
     if aside:
         what.append(f"{plural(aside, 'damaged packet')}")
@@ -144,10 +144,9 @@ def other_protocol(facts: Facts) -> Iterator[Finding]:
             "SPK801",
             Confidence.CERTAIN,
             Evidence("Both sides begin with a CSM (7.01), and every message parses to its exact end.", where),
-            what="This is genuine CoAP over TCP (RFC 8323), not a Spark connection. Wireshark shows it rightly.",
+            what=words.GENUINE_COAP,
         )
-    elif facts.device.opening and kind in ("tls", "http", "other") and _client_began(facts):
-        name = {"tls": "TLS", "http": "HTTP"}.get(kind, "Another protocol")
+    elif facts.device.opening and kind in words.PROTOCOLS and _client_began(facts):
         yield facts.finding(
             "SPK801",
             Confidence.STRONG,
@@ -156,7 +155,7 @@ def other_protocol(facts: Facts) -> Iterator[Finding]:
                 " server does.",
                 where,
             ),
-            what=f"{name} on port {c.server.port}: the connecting side speaks first, which a Spark device never does.",
+            what=words.CLIENT_FIRST.format(name=words.PROTOCOLS[kind], port=c.server.port),
         )
 
 
@@ -320,6 +319,8 @@ def _plain(
 
 def service_name(kind: str, opening: bytes) -> str:
     """Name what greeted in the place of a Spark server, as the subject of a sentence."""
-    if kind == "http" and (b" 30" in opening[:13] or b"login" in opening.lower() or b"portal" in opening.lower()):
-        return "A web login page"
-    return SERVICES.get(kind, "Another service")
+    if kind == "http":
+        lower = opening.lower()
+        if words.REDIRECTION in opening[:13] or any(mark in lower for mark in words.LOGIN_MARKS):
+            return words.LOGIN_PAGE
+    return words.SERVICES.get(kind, words.OTHER_SERVICE)

@@ -9,6 +9,7 @@ from analyzer.catalogue import DEVICE_READ_LIMIT, IDENTITY_SIZE, NONCE_SIZE, PIN
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
 from analyzer.kinds import request_kind
 from analyzer.network.units import address_text
+from analyzer.rules import words
 from analyzer.rules.capture import service_name
 from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.streams import Sender
@@ -55,9 +56,9 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
             tuple(seen.packet for seen in c.syns),
         )
     ]
-    ruled_out = [RuledOut("SPK102", "a refusal would be in the capture")]
+    ruled_out = [RuledOut("SPK102", words.RULED_NO_REFUSAL)]
     confidence = Confidence.STRONG if c.syn_count >= ENOUGH_SYNS else Confidence.LIKELY
-    because = "that something on the way drops TCP port {port}. A server that is switched off looks the same."
+    because = words.BECAUSE_DROPPED
     if complaint is not None:
         confidence, because = Confidence.CERTAIN, complaint.text
         evidence.append(complaint)
@@ -124,8 +125,8 @@ def refused(facts: Facts) -> Iterator[Finding]:
                 f" {packets([c.syns[-1].packet])}, {duration(reset.time_ns - c.syns[-1].time_ns)} later.",
                 (c.syns[-1].packet, reset.packet),
             ),
-            because="that the request to connect is refused.",
-            ruled_out=(RuledOut("SPK101", "a refusal is an answer: the way to the server is open"),),
+            because=words.BECAUSE_REFUSED,
+            ruled_out=(RuledOut("SPK101", words.RULED_IS_ANSWER),),
         )
     elif reset.time_ns - accepted.time_ns <= AT_ONCE:
         evidence = [
@@ -143,7 +144,7 @@ def refused(facts: Facts) -> Iterator[Finding]:
                     (reset.packet,),
                 )
             )
-        yield facts.finding("SPK102", Confidence.STRONG, *evidence, because="that the connection is cut off at once.")
+        yield facts.finding("SPK102", Confidence.STRONG, *evidence, because=words.BECAUSE_CUT_OFF)
 
 
 def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
@@ -167,7 +168,8 @@ def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
         )
         return
     line = opening.splitlines()[0] if opening.splitlines() else opening
-    seen = f"{packets([first.packet])} is {_article(c.kind)}, {quote(line)}"
+    what = words.GREETINGS[c.kind]
+    seen = words.SEEN_INSTEAD.format(packet=packets([first.packet]), what=what, quoted=quote(line))
     evidence = [Evidence(f"{seen[0].upper()}{seen[1:]}. A greeting is {NONCE_SIZE} random bytes.", (first.packet,))]
     names = _names(opening)
     if names:
@@ -186,14 +188,10 @@ def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
         Confidence.CERTAIN,
         *evidence,
         because=f"{seen}.",
-        ruled_out=(RuledOut("SPK301", "the device met no Spark server here"),),
+        ruled_out=(RuledOut("SPK301", words.RULED_NO_SPARK_SERVER),),
         service=service_name(c.kind, opening),
         mac=mac,
     )
-
-
-def _article(kind: str) -> str:
-    return {"http": "a web page", "tls": "the start of TLS (https)", "ssh": "an SSH banner"}.get(kind, "text")
 
 
 def _names(opening: bytes) -> str:
@@ -241,15 +239,11 @@ def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
         "SPK104",
         Confidence.STRONG,
         *_silence(facts, waited, late=late),
-        summary=f"{facts.address} sends its greeting only after the device has given up waiting for it."
-        if late
-        else None,
-        because="that the server is too slow: a device waits 20 s."
-        if late
-        else "that what accepts the connection is no working Spark server.",
+        summary=words.SAYS_LATE_GREETING.format(server=facts.address) if late else None,
+        because=words.BECAUSE_TOO_SLOW if late else words.BECAUSE_NO_SERVER,
         ruled_out=(
-            RuledOut("SPK101", "the connection is accepted"),
-            RuledOut("SPK301", "keys play no part before the greeting"),
+            RuledOut("SPK101", words.RULED_ACCEPTED),
+            RuledOut("SPK301", words.RULED_BEFORE_KEYS),
         ),
         silence=True,
         late=late,

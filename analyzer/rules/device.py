@@ -10,6 +10,7 @@ from typing import Final
 from analyzer.catalogue import PING_AFTER, PING_ANSWER_LIMIT
 from analyzer.conversation import Conversation
 from analyzer.findings import Confidence, Evidence, Finding, Severity
+from analyzer.rules import words
 from analyzer.rules.facts import NS, Facts
 from analyzer.streams import Sender
 from analyzer.trace import Trace
@@ -65,8 +66,8 @@ def _closed_on_nobody(facts: Facts) -> Iterator[Finding]:
             " that either.",
             (last.packet, end.packet),
         ),
-        summary=f"The connection goes dead: nothing comes from the {end.sender.peer} any more.",
-        because=f"that the {end.sender.peer} lost its link or its power.",
+        summary=words.SAYS_GOES_DEAD.format(sender=end.sender.peer),
+        because=words.BECAUSE_LOST_LINK.format(sender=end.sender.peer),
         sender=end.sender.peer,
     )
 
@@ -82,7 +83,7 @@ def _came_back(facts: Facts, later: Conversation) -> Finding:
             f" ({packets([later.first_packet])}).",
             (c.last_packet, later.first_packet),
         ),
-        summary="The device came back without having closed its connection: it restarted, or lost its link.",
+        summary=words.SAYS_CAME_BACK,
     )
     finding.severity = Severity.MINOR
     return finding
@@ -103,7 +104,7 @@ def _went_silent(facts: Facts) -> Iterator[Finding]:
             " a living device pings after 15 s.",
             (last.packet,) if last is not None else (),
         ),
-        summary="The connection goes dead without being closed: the device lost its link or its power.",
-        because="that the device lost its link or its power.",
+        summary=words.SAYS_NEVER_CLOSED,
+        because=words.BECAUSE_LOST_LINK.format(sender="device"),
         sender="device",
     )

@@ -9,6 +9,7 @@ from typing import Final
 from analyzer.conversation import Conversation
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
 from analyzer.handshake import Part
+from analyzer.rules import words
 from analyzer.seen import Closing
 from analyzer.streams import HoleReason, Sender
 from analyzer.trace import Trace
@@ -113,9 +114,10 @@ class Facts:
         ruled = []
         if len(done) > 1:
             whole = done[-1].time_ns - done[0].first_ns
-            ruled.append(RuledOut("SPK101", f"{packets([p.packet for p in done])} came within {duration(whole)}"))
+            came = words.RULED_IN_TIME.format(packets=packets([p.packet for p in done]), duration=duration(whole))
+            ruled.append(RuledOut("SPK101", came))
         if self.nonce is not None and self.nonce.data is not None:
-            ruled.append(RuledOut("SPK103", f"packet {number(self.nonce.packet)} is random, not text"))
+            ruled.append(RuledOut("SPK103", words.RULED_RANDOM.format(packet=number(self.nonce.packet))))
         return tuple(ruled)
 
     @property

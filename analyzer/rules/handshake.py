@@ -7,6 +7,7 @@ from typing import Final
 
 from analyzer.catalogue import DEVICE_READ_LIMIT, IDENTITY_SIZE, NONCE_SIZE, SERVER_IDENTITY_LIMITS
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
+from analyzer.rules import words
 from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.rules.reply import cut_by_limit
 from analyzer.streams import Sender
@@ -20,6 +21,8 @@ SERVER_PATIENCE: Final = 5 * NS
 ENOUGH_SILENCE: Final = DEVICE_READ_LIMIT * NS * 0.95
 """Silence of the server after which a device gives up; a twentieth covers the way between it and the capture."""
 PIECES_TOLD: Final = 4
+IDENTITY_WAIT: Final = (max(SERVER_IDENTITY_LIMITS[:2]) + 10) * NS
+"""A server that closes within this time of a piece was waiting for the rest; its own limit, and room for the way."""
 
 
 def wrong_nonce(facts: Facts) -> Iterator[Finding | NotChecked]:
@@ -57,7 +60,7 @@ def _short_nonce(facts: Facts) -> Iterator[Finding | NotChecked]:
             f"{size(nonce.sent)} of the greeting came in packet {number(nonce.packet)}, and no more.", (nonce.packet,)
         ),
         facts.ending,
-        because="that the greeting is not whole.",
+        because=words.BECAUSE_NOT_WHOLE,
         silence=True,
         size=nonce.sent,
     )
@@ -82,7 +85,7 @@ def _long_nonce(facts: Facts) -> Iterator[Finding]:
             " answered.",
             (nonce.first_packet, session.first_packet),
         ),
-        because="that the greeting is too long.",
+        because=words.BECAUSE_TOO_LONG,
         size=total,
     )
 
@@ -125,7 +128,7 @@ def nonce_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
         ),
         facts.ending,
         arrived,
-        because="that the device hangs, or cannot use the server key stored in it.",
+        because=words.BECAUSE_DEVICE_HANGS,
         ruled_out=facts.passed,
         silence=True,
     )
@@ -141,14 +144,14 @@ def identity_in_pieces(facts: Facts) -> Iterator[Finding]:
     pieces, total = _pieces(facts), _identity_total(facts)
     after = end.time_ns - identity.time_ns
     if identity.complete and total > IDENTITY_SIZE:
-        how = f"has {number(total)} bytes instead of {IDENTITY_SIZE}"
-        because = "that the server key stored in the device has another size than the server's."
-    elif not identity.complete and after <= (max(SERVER_IDENTITY_LIMITS[:2]) + 10) * NS:
-        how = f"comes in pieces: {number(total)} of {IDENTITY_SIZE} bytes had been sent"
-        because = "that the server did not wait for the rest."
+        how = words.HOW_OTHER_SIZE.format(total=number(total), size=IDENTITY_SIZE)
+        because = words.BECAUSE_OTHER_SIZE
+    elif not identity.complete and after <= IDENTITY_WAIT:
+        how = words.HOW_UNFINISHED.format(total=number(total), size=IDENTITY_SIZE)
+        because = words.BECAUSE_NOT_WAITED
     elif identity.complete and len(pieces) > 1 and after < AT_ONCE:
-        how = f"comes in {len(pieces)} pieces"
-        because = "that the pieces are the cause: both open servers read only once."
+        how = words.HOW_IN_PIECES.format(pieces=len(pieces))
+        because = words.BECAUSE_PIECES
     else:
         return
     listed = ", ".join(f"{n} bytes in packet {number(p)}" for p, n in pieces[:PIECES_TOLD])
@@ -219,12 +222,8 @@ def refused_identity(facts: Facts) -> Iterator[Finding | NotChecked]:
             f" {duration(waited)} later, and sent nothing.",
             (identity.packet, end.packet),
         ),
-        because=(
-            'that the server refused "who I am"; which of the causes it is cannot be seen without a key.'
-            if at_once
-            else "that the server could not find or use this device's key."
-        ),
-        ruled_out=(*facts.passed, RuledOut("SPK301", "the server never came to use the device's key")),
+        because=words.BECAUSE_REFUSED_IDENTITY if at_once else words.BECAUSE_KEY_NOT_USABLE,
+        ruled_out=(*facts.passed, RuledOut("SPK301", words.RULED_KEY_NOT_REACHED)),
         silence=True,
         at_once=at_once,
     )
@@ -253,9 +252,8 @@ def _no_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
             (identity.packet,),
         ),
         facts.ending,
-        summary='The server greets the device, takes its "who I am" and never replies: its look-up of the device\'s key'
-        " hangs, as old servers do when the key is not on file.",
-        because="that the server waits for a key that is not on file.",
+        summary=words.SAYS_NO_REPLY,
+        because=words.BECAUSE_KEY_NOT_ON_FILE,
         ruled_out=facts.passed,
         silence=True,
         at_once=False,

@@ -15,6 +15,7 @@ from analyzer.catalogue import (
     SESSION_SIZE,
 )
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
+from analyzer.rules import words
 from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.seen import FrameSeen
 from analyzer.streams import Sender
@@ -62,7 +63,7 @@ def wrong_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
         Confidence.STRONG,
         Evidence(f"The reply in packet {number(session.packet)} has {size(total)}.", (session.packet,)),
         facts.ending,
-        because="that a key of the wrong size is on file at the server.",
+        because=words.BECAUSE_SIZE_OF_KEY,
         ruled_out=facts.passed,
         silence=not session.complete,
         size=number(total),
@@ -107,7 +108,7 @@ def silent_after_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
             (session.packet,),
         ),
         _no_hello(facts, [*dead, *live]),
-        because="because the key on file at the server is not the key inside this device.",
+        because=words.BECAUSE_OTHER_KEY,
         ruled_out=_server_took_it(facts),
         silence=True,
         waited=_watched(facts),
@@ -180,7 +181,7 @@ def _dead_key(facts: Facts, dead: list[FrameSeen]) -> Finding:
             )
             for f in dead[:DEAD_TOLD]
         ),
-        because="that it cannot use the reply.",
+        because=words.BECAUSE_CANNOT_USE_IT,
         ruled_out=_server_took_it(facts),
         dead=len(dead),
     )
@@ -188,7 +189,7 @@ def _dead_key(facts: Facts, dead: list[FrameSeen]) -> Finding:
 
 def _server_took_it(facts: Facts) -> tuple[RuledOut, ...]:
     packet = facts.session.packet if facts.session is not None else 0
-    because = f"the server would have hung up instead of sending packet {number(packet)}"
+    because = words.RULED_SERVER_TOOK_IT.format(packet=number(packet))
     return (*facts.passed, RuledOut("SPK302", because), RuledOut("SPK304", because))
 
 
@@ -214,7 +215,7 @@ def dead_without_reply(facts: Facts) -> Iterator[Finding]:
         "SPK207",
         Confidence.CERTAIN,
         Evidence(f"Packet {number(frame.packet)} is {with_article(frame.dead or '')}.", (frame.packet,)),
-        summary="The device sends a message under a key that nobody agreed on: it is not logged in.",
+        summary=words.SAYS_NOT_LOGGED_IN,
         severity=Severity.INFO,
     )
 
@@ -240,8 +241,8 @@ def hello_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
             (hello.packet,),
         ),
         facts.ending,
-        because="that the fault is at the server: the device has just checked its reply.",
-        ruled_out=(*facts.passed, RuledOut("SPK207", "the frame is none that a dead key makes")),
+        because=words.BECAUSE_SERVER_AT_FAULT,
+        ruled_out=(*facts.passed, RuledOut("SPK207", words.RULED_NOT_DEAD)),
         silence=True,
     )
 
@@ -290,8 +291,8 @@ def slow(facts: Facts) -> Iterator[Finding]:
         "SPK209",
         Confidence.LIKELY if repeats or limit is not None else Confidence.STRONG,
         *evidence,
-        summary=None if limit is None else f"The login takes too long: the server allows {limit:.0f} s, and {step}.",
-        because="" if limit is None else f"that the server's limit of {limit:.0f} s for a login cut it.",
+        summary=None if limit is None else words.SAYS_CUT_BY_LIMIT.format(limit=f"{limit:.0f}", step=step),
+        because="" if limit is None else words.BECAUSE_CUT_BY_LIMIT.format(limit=f"{limit:.0f}"),
         severity=None if limit is None else Severity.MAJOR,
         total=duration(total),
         step=step,
@@ -315,12 +316,10 @@ def _steps(facts: Facts) -> list[tuple[int, int, str, int]]:
     steps: list[tuple[int, int, str, int]] = []
     if nonce is None or identity is None or not (nonce.received and identity.received and identity.complete):
         return steps
-    steps.append(
-        (identity.time_ns - nonce.time_ns, SLOW_DEVICE, 'the device takes {} for its "who I am"', identity.packet)
-    )
+    steps.append((identity.time_ns - nonce.time_ns, SLOW_DEVICE, words.STEP_IDENTITY, identity.packet))
     if session is None or not session.received or not session.complete:
         return steps
-    steps.append((session.time_ns - identity.time_ns, SLOW_SERVER, "the server takes {} for its reply", session.packet))
+    steps.append((session.time_ns - identity.time_ns, SLOW_SERVER, words.STEP_REPLY, session.packet))
     if hello is not None:
-        steps.append((hello.time_ns - session.time_ns, SLOW_DEVICE, "the device takes {} for its hello", hello.packet))
+        steps.append((hello.time_ns - session.time_ns, SLOW_DEVICE, words.STEP_HELLO, hello.packet))
     return steps

@@ -7,6 +7,7 @@ from typing import Final
 
 from analyzer.catalogue import NONCE_SIZE, PING_ANSWER_LIMIT, SESSION_SIZE
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, Severity
+from analyzer.rules import words
 from analyzer.rules.facts import NS, Facts
 from analyzer.sessionwatch import STALL, Ping, Update
 from analyzer.streams import Sender
@@ -120,7 +121,7 @@ def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
         "SPK503",
         Confidence.STRONG,
         *_ping_story(facts, ping, waited),
-        because="that the server's program hangs: its computer still confirms packets.",
+        because=words.BECAUSE_SERVER_HANGS,
         silence=True,
     )
 
@@ -167,7 +168,7 @@ def packets_lost(facts: Facts) -> Iterator[Finding]:
                     f" {plural(side.unacked_tries, 'time')} and never acknowledged.",
                     (side.unacked_since.packet,),
                 ),
-                because=f"that nothing from the {sender} arrives any more.",
+                because=words.BECAUSE_NOTHING_ARRIVES.format(sender=sender),
                 sender=sender,
             )
             yield finding
@@ -179,8 +180,7 @@ def packets_lost(facts: Facts) -> Iterator[Finding]:
                     f"{number(quality.retransmitted)} of {plural(quality.data_segments, 'data packet')} from the"
                     f" {sender} are repeats."
                 ),
-                summary=f"Some packets from the {sender} get lost on the way and are sent again; the connection"
-                " survives it.",
+                summary=words.SAYS_SURVIVES.format(sender=sender),
                 sender=sender,
             )
             finding.severity = Severity.MINOR
@@ -206,7 +206,7 @@ def update_fails(facts: Facts) -> Iterator[Finding | NotChecked]:
                 f" {duration(waited)}.",
                 (update.last_packet,),
             ),
-            because="that the device stopped in mid-update.",
+            because=words.BECAUSE_DEVICE_STOPPED,
             silence=True,
             chunks=update.chunks,
         )
@@ -238,7 +238,7 @@ def _chunk_missing(facts: Facts, update: Update) -> Finding:
             "SPK602",
             Confidence.STRONG,
             *evidence,
-            because="that the server has given up the update.",
+            because=words.BECAUSE_SERVER_GAVE_UP,
             silence=True,
             chunks=update.chunks,
         )
@@ -246,9 +246,8 @@ def _chunk_missing(facts: Facts, update: Update) -> Finding:
         "SPK601",
         Confidence.STRONG,
         *evidence,
-        summary=f"A firmware update stops after {plural(update.chunks, 'chunk')}: the device asks for the next one, and"
-        " the server sends none.",
-        because="that the server stopped in mid-update.",
+        summary=words.SAYS_NO_MORE_CHUNKS.format(chunks=plural(update.chunks, "chunk")),
+        because=words.BECAUSE_SERVER_STOPPED,
         silence=True,
         chunks=update.chunks,
     )

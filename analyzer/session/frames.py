@@ -38,6 +38,10 @@ class Obstacle(Enum):
     """Empty, or no whole number of AES blocks: the framing is lost."""
 
 
+OBSTACLES: Final = Obstacle.__members__
+"""Obstacles by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedFrame:
     """One frame after decryption.
@@ -156,6 +160,10 @@ class Trouble(Enum):
     first block spoils this frame's and the next one's."""
     FRAMING = "framing lost"
     """A length that no sender can have meant."""
+
+
+TROUBLES: Final = Trouble.__members__
+"""Troubles by name."""
 
 
 @dataclass(slots=True)

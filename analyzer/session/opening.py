@@ -33,8 +33,8 @@ DEVICE_SPKI_SIZE: Final = 162
 CORE_IDENTITY: Final = NONCE_SIZE + DEVICE_ID_SIZE
 PHOTON_IDENTITY: Final = CORE_IDENTITY + DEVICE_SPKI_SIZE
 HMAC_SIZE: Final = 20
-MODULUS_IN_SPKI: Final = slice(29, 157)
-"""The 128 bytes that the firmware copies blindly out of its private-key slot (PROTOCOL 2.2)."""
+MODULUS_IN_SPKI: Final = (29, 157)
+"""From and to: the 128 bytes that the firmware copies blindly out of its private-key slot (PROTOCOL 2.2)."""
 
 MOST_TRIES: Final = 20_000
 """RSA private operations spent on one capture for keys that nothing points to: 6 s with device keys, 10 s with
@@ -44,6 +44,28 @@ SERVER_KEYS_ALWAYS: Final = 8
 """Server keys tried on each identity even when that share is spent; nobody runs more servers than this."""
 MOST_DEVICES: Final = 4_096
 """Devices whose last good key is remembered."""
+
+EC_MARKS: Final = (b"\x2a\x86\x48\xce\x3d", b"\x77")
+"""Part of the object id of elliptic-curve keys anywhere, or the first byte that the walk finds in such a key."""
+SMALL_PRIMES: Final = (3, 5, 7, 11, 13, 17, 19)
+ERASED_END: Final = b"\xff" * 8
+
+KEY_TROUBLE: Final = {
+    "elliptic-curve": "part of an elliptic-curve key",
+    "erased": "an erased slot",
+    "ends-erased": "a slot that ends in erased flash",
+    "text": "text",
+    "even": "an even number",
+    "none": "no RSA key",
+    "top-bit": "a number with its top bit clear",
+    "small-factors": "a number with small factors",
+}
+"""What a device offers in the place of its public key (DIAGNOSES, SPK305)."""
+SOURCE_IDENTITY: Final = "the identity"
+
+NOTE_LENGTH: Final = "it holds {length} bytes, not a bare HMAC of {wanted}"
+NOTE_HMAC: Final = "its HMAC is not that of the first 128 bytes"
+NOTE_OTHER_SIGNER: Final = "signed by another server than the one the device trusts"
 
 SignatureState = Literal["valid", "invalid", "not-checked"]
 
@@ -108,23 +130,23 @@ def _identity(key: Key, plaintext: bytes, nonce_matches: bool | None) -> Identit
 
 def _offered_key(spki: bytes) -> tuple[Key | None, str | None]:
     """Read the public key behind the device id, or say what the device copied there in its place."""
-    modulus = spki[MODULUS_IN_SPKI]
+    modulus = spki[slice(*MODULUS_IN_SPKI)]
     found = read_structure(spki)
-    if b"\x2a\x86\x48\xce\x3d" in modulus or modulus[:1] == b"\x77":
-        return None, "part of an elliptic-curve key"
+    if EC_MARKS[0] in modulus or modulus[:1] == EC_MARKS[1]:
+        return None, KEY_TROUBLE["elliptic-curve"]
     if not modulus.strip(b"\xff") or not modulus.strip(b"\x00"):
-        return None, "an erased slot"
-    if modulus.endswith(b"\xff" * 8):
-        return None, "a slot that ends in erased flash"
+        return None, KEY_TROUBLE["erased"]
+    if modulus.endswith(ERASED_END):
+        return None, KEY_TROUBLE["ends-erased"]
     if not modulus.translate(None, b"\r\n" + bytes(range(32, 127))):
-        return None, "text"
+        return None, KEY_TROUBLE["text"]
     if found is None or found.public is None:
-        return None, "an even number" if modulus and not modulus[-1] & 1 else "no RSA key"
+        return None, KEY_TROUBLE["even" if modulus and not modulus[-1] & 1 else "none"]
     if not modulus[0] & 0x80:
-        return None, "a number with its top bit clear"
-    if any(found.public.n % prime == 0 for prime in (3, 5, 7, 11, 13, 17, 19)):
-        return None, "a number with small factors"
-    return Key(found.public, None, ("the identity",)), None
+        return None, KEY_TROUBLE["top-bit"]
+    if any(found.public.n % prime == 0 for prime in SMALL_PRIMES):
+        return None, KEY_TROUBLE["small-factors"]
+    return Key(found.public, None, (SOURCE_IDENTITY,)), None
 
 
 # --- message 3: the session offer -------------------------------------------------------------------------
@@ -208,11 +230,11 @@ def _check_signature(
         if content is None:
             continue
         if len(content) != HMAC_SIZE:
-            return "invalid", False, key, f"it holds {len(content)} bytes, not a bare HMAC of {HMAC_SIZE}"
+            return "invalid", False, key, NOTE_LENGTH.format(length=len(content), wanted=HMAC_SIZE)
         if blob is not None and not hmac.compare_digest(content, hmac.digest(blob, sealed, hashlib.sha1)):
-            return "invalid", True, key, "its HMAC is not that of the first 128 bytes"
+            return "invalid", True, key, NOTE_HMAC
         if expected is not None and key.n != expected.n:
-            return "invalid", True, key, "signed by another server than the one the device trusts"
+            return "invalid", True, key, NOTE_OTHER_SIGNER
         return "valid", True, key, None
     return "invalid", False, None, None
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analyzer.findings import Finding, NotChecked
+from analyzer.rules import words
 from analyzer.rules.facts import Facts
 from analyzer.rules.keys.identity import identity_refused
 from analyzer.rules.keys.places import Places
-from analyzer.rules.keys.reply import CANNOT_USE_IT, SILENT, reply_not_used
+from analyzer.rules.keys.reply import SILENT, reply_not_used
 from analyzer.rules.keys.session import (
     frames_do_not_open,
     hello_checked,
@@ -41,7 +42,7 @@ def add_proofs(facts: Facts, places: Places, own: list[Finding], unchecked: list
         for finding in own:
             if finding.code in SILENT:
                 # Which key it is, is now told by a finding that has tried them.
-                finding.because = CANNOT_USE_IT
+                finding.because = words.BECAUSE_CANNOT_USE_IT
     _name_device(facts, own)
 
 

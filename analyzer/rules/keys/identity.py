@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.catalogue import IDENTITY_SIZE
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
+from analyzer.rules import words
 from analyzer.rules.facts import AT_ONCE, Facts
 from analyzer.rules.keys.places import MOST_TESTED, Places, file_of, is_registry, name, named_in_registry, names
 from analyzer.streams import Sender
@@ -33,8 +34,8 @@ def identity_refused(facts: Facts, keys: KeyRing, secrets: Secrets, places: Plac
         return
     case = _Refusal(facts, keys, secrets, places)
     for finding in own:
-        if finding.code == "SPK204":
-            finding.because = finding.because.replace(" cannot be seen without a key", " is not said by that alone")
+        if finding.because == words.BECAUSE_REFUSED_IDENTITY:
+            finding.because = words.BECAUSE_REFUSED_WITH_KEY
     if not keys.server_private:
         yield from case.by_range()
     elif secrets.identity is None:
@@ -77,11 +78,11 @@ class _Refusal:
             )
             return
         if mine:
-            because = f": {name(mine[0])} is this server's key, it signed packet {number(self.signs[mine[0].n])}."
+            because = words.BECAUSE_SIGNED.format(key=name(mine[0]), packet=number(self.signs[mine[0].n]))
         elif len(private) == 1:
-            because = f", if {file_of(private[0])} is the key of the server that was called."
+            because = words.BECAUSE_IF_SERVER_KEY.format(file=file_of(private[0]))
         else:
-            because = ", if the key of the server that was called is among those given."
+            because = words.BECAUSE_IF_AMONG_SERVER_KEYS
         yield self.facts.finding(
             "SPK302",
             Confidence.CERTAIN,
@@ -90,7 +91,7 @@ class _Refusal:
                 (self.part.packet,),
             ),
             because=because,
-            ruled_out=(RuledOut("SPK304", "a server with that key cannot even read the device's ID"),),
+            ruled_out=(RuledOut("SPK304", words.RULED_ID_UNREAD),),
         )
 
     def by_range(self) -> Said:
@@ -103,9 +104,7 @@ class _Refusal:
                 sure = all(test.excluded for test, _ in tests)
                 one = len(keys) == 1
                 premise = (
-                    f"if {file_of(key)} is the key of the server that was called"
-                    if one
-                    else "if the key of the server that was called is among those given"
+                    words.BECAUSE_IF_SERVER_KEY.format(file=file_of(key)) if one else words.BECAUSE_IF_AMONG_SERVER_KEYS
                 )
                 which = names(keys, "server key")
                 yield self.facts.finding(
@@ -121,7 +120,7 @@ class _Refusal:
                         ),
                         (self.part.packet,),
                     ),
-                    because=f", {premise}." if sure else f'that "who I am" was not locked with {which}, {premise}.',
+                    because=premise if sure else words.BECAUSE_IDENTITY_UNLIKELY.format(keys=which, premise=premise),
                 )
                 return
             yield self.facts.not_checked(
@@ -151,7 +150,7 @@ class _Refusal:
         if self.signs and key.n not in self.signs:
             yield self._locked_for_another(seen, key)
             return
-        not_302 = (RuledOut("SPK302", f'{name(key)} opens "who I am"'),)
+        not_302 = (RuledOut("SPK302", words.RULED_SERVER_KEY_FITS.format(key=name(key))),)
         pieces = len(self.part.cuts)
         end = self.facts.closing(Sender.SERVER)
         if pieces > 1 and any(f.code == "SPK203" for f in own):
@@ -159,9 +158,9 @@ class _Refusal:
                 "SPK203",
                 Confidence.STRONG,
                 seen,
-                because="that the pieces are the cause: the keys are right.",
+                because=words.BECAUSE_OPENED_PIECES,
                 ruled_out=not_302,
-                how=f"comes in {pieces} pieces",
+                how=words.HOW_IN_PIECES.format(pieces=pieces),
             )
             return
         if found.key_trouble is not None:
@@ -170,7 +169,7 @@ class _Refusal:
                 Confidence.CERTAIN,
                 seen,
                 Evidence(f"The public key that the device offers is {found.key_trouble}."),
-                because=': the device shows it in "who I am".',
+                because=words.BECAUSE_SHOWN,
                 ruled_out=not_302,
             )
             return
@@ -193,7 +192,7 @@ class _Refusal:
                 f" {number(packet)}.",
                 (packet,),
             ),
-            because=f': "who I am" is locked for {name(key)}, which is not this server\'s key.',
+            because=words.BECAUSE_LOCKED_FOR_OTHER.format(key=name(key)),
         )
 
     def _whose_server(self, seen: Evidence, key: Key, others: tuple[Key, ...]) -> Said:
@@ -202,14 +201,13 @@ class _Refusal:
             "SPK302",
             Confidence.HINT,
             seen,
-            because=f"that the device has another server's key: it is so if {self.c.server.ip} has"
-            f" {names(others, 'other server key')}.",
+            because=words.BECAUSE_OTHERS_KEY.format(server=self.c.server.ip, others=names(others, "other server key")),
         )
         yield self.facts.finding(
             "SPK304",
             Confidence.HINT,
             seen,
-            because=f"that the device is unknown: it is so if {self.c.server.ip} has {name(key)}.",
+            because=words.BECAUSE_UNKNOWN_DEVICE.format(server=self.c.server.ip, key=name(key)),
         )
         yield self.facts.not_checked(
             "SPK302",
@@ -232,7 +230,7 @@ class _Refusal:
                 seen,
                 closed,
                 Evidence(f"The device offers key {offered.fingerprint}; on file is {name(on_file[0])}."),
-                because=f", if {file_of(on_file[0])} is what the server has on file.",
+                because=words.BECAUSE_IF_ON_FILE.format(file=file_of(on_file[0])),
                 ruled_out=not_302,
             )
             return
@@ -248,7 +246,7 @@ class _Refusal:
                     f"All {number(refused)} devices that call this server are refused like this, and none gets through."
                     + ("" if on_file else " A server that lost its folder of device keys would look the same (SPK304).")
                 ),
-                because="that the server's program is the cause: all devices fail alike.",
+                because=words.BECAUSE_ALL_ALIKE,
                 ruled_out=not_302,
             )
             return
@@ -259,9 +257,8 @@ class _Refusal:
                 seen,
                 closed,
                 Evidence(f"{name(on_file[0])} is on file for this device among the keys given."),
-                summary='The server can read "who I am" and, by the keys given, knows this device; it hangs up all the'
-                " same.",
-                because=f"that the server's program is the cause, if {file_of(on_file[0])} is what it has on file.",
+                summary=words.SAYS_KNOWN_AND_REFUSED,
+                because=words.BECAUSE_KNOWN_AND_REFUSED.format(file=file_of(on_file[0])),
                 ruled_out=not_302,
             )
             return
@@ -277,7 +274,7 @@ class _Refusal:
                 "Also possible: a server program too new for this encryption (SPK308; then every device fails)"
                 + (", or the community server, which takes no original Cores." if offered is None else ".")
             ),
-            because="that the server has no key, or another one, on file for it.",
+            because=words.BECAUSE_NOT_ON_FILE,
             ruled_out=not_302,
         )
 

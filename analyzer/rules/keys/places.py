@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.catalogue import SEALED_KEY_SIZE
 from analyzer.conversation import Conversation
+from analyzer.rules import words
 from analyzer.wording import listing, number, plural, printable
 
 if TYPE_CHECKING:
@@ -67,9 +68,8 @@ class Places:
             return
         found, offer = secrets.identity, secrets.offer
         if found is not None and found.nonce_matches and identity is not None:
-            self._trusted[device].setdefault(
-                found.opened_by.n, f'it opens "who I am" (packet {number(identity.packet)})'
-            )
+            how = words.OPENED_IT.format(packet=number(identity.packet))
+            self._trusted[device].setdefault(found.opened_by.n, how)
         if offer is None or session is None:
             return
         if offer.signed_by is not None:
@@ -78,7 +78,7 @@ class Places:
             if offer.opened_by is not None:
                 self._inside[offer.opened_by.n].append(c)
             if offer.signed_by is not None:
-                how = f"the device logged in with a reply signed by it (packet {number(session.packet)})"
+                how = words.SIGNED_A_LOGIN.format(packet=number(session.packet))
                 self._trusted[device].setdefault(offer.signed_by.n, how)
 
     # -- device keys ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from analyzer.findings import (
     RuledOut,
     Severity,
 )
+from analyzer.rules import words
 from analyzer.rules.facts import Facts
 from analyzer.rules.keys.places import MOST_TESTED, Places, file_of, name, named_in_registry, names
 from analyzer.wording import listing, number, plural
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from analyzer.opened import Secrets
 
 SILENT: Final = ("SPK206", "SPK207")
-CANNOT_USE_IT: Final = "that it cannot use the reply."
 DUMP: Final = "  dfu-util -d 1d50:607f -a 1 -s 0x00002000:1024 -U now.der"
 PHOTON_DUMP: Final = "-d 2b04:d006 -a 1 -s 34:612"
 
@@ -58,7 +58,7 @@ def reply_not_used(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places
     if offer.opened:
         for finding in silent:
             # The key that opens it is on file; whether it is the device's is just what is in question.
-            finding.because = CANNOT_USE_IT
+            finding.because = words.BECAUSE_CANNOT_USE_IT
 
 
 class _Reply:
@@ -108,10 +108,10 @@ class _Reply:
                 return None
             n, how = next(iter(self.trusted.items()))
             key = self.keys.key_with_modulus(n)
-            return f"the server key in this device is {name(key)}: {how}." if key is not None else None
+            return words.BECAUSE_TRUSTS.format(key=name(key), how=how) if key is not None else None
         sealed = self.facts.identity.data if self.facts.identity is not None else None
         if offer.signed_by is not None and sealed is not None and int.from_bytes(sealed, "big") >= offer.signed_by.n:
-            return f'"who I am" was not locked with {name(offer.signed_by)}: it is too large a number for that.'
+            return words.BECAUSE_NOT_LOCKED.format(key=name(offer.signed_by))
         return None
 
     def impostor(self, confidence: Confidence, because: str, *evidence: Evidence) -> Finding:
@@ -120,7 +120,7 @@ class _Reply:
             confidence,
             *(evidence or (self.blocks("not tried"),)),
             because=because,
-            ruled_out=(RuledOut("SPK301", f"{name(self.offer.opened_by)} opens the reply"),)
+            ruled_out=(RuledOut("SPK301", words.RULED_REPLY_OPENS.format(key=name(self.offer.opened_by))),)
             if self.offer.opened_by is not None
             else (),
         )
@@ -147,7 +147,7 @@ class _Reply:
                 f" {found.key_trouble}.",
                 at,
             ),
-            because=': the device shows it in "who I am".',
+            because=words.BECAUSE_SHOWN,
         )
 
     def opened(self) -> Said:
@@ -164,11 +164,11 @@ class _Reply:
             return
         if offer.signature_block_ok is False:
             premise = (
-                f"{file_of(self.keys.server_keys[0])} is the server key in this device"
+                words.PREMISE_ONE_SERVER_KEY.format(file=file_of(self.keys.server_keys[0]))
                 if len(self.keys.server_keys) == 1
-                else "the server key in this device is among those given"
+                else words.PREMISE_AMONG_SERVER_KEYS
             )
-            yield self.impostor(Confidence.CERTAIN, f", if {premise}.", seen)
+            yield self.impostor(Confidence.CERTAIN, premise, seen)
             return
         reading = self.keys.firmware_reading(key)
         if reading is not None and not reading.ok:
@@ -182,8 +182,8 @@ class _Reply:
             Confidence.CERTAIN,
             seen,
             Evidence('In "who I am" the device itself offers another key than that one.'),
-            summary=f"The server locks its reply for {file_of(key)}; the device has another key.",
-            because=", by what the device itself offers.",
+            summary=words.SAYS_LOCKED_FOR_OTHER.format(file=file_of(key)),
+            because=words.BECAUSE_OFFERS_OTHER,
         )
 
     def _unlucky(self, seen: Evidence, key: Key, differences: tuple[str, ...]) -> Finding:
@@ -195,10 +195,8 @@ class _Reply:
             Confidence.CERTAIN,
             seen,
             Evidence(f"The firmware misreads {name(key)}: {odd}."),
-            because=': the device offers this very key in "who I am".'
-            if proven
-            else f", if {file_of(key)} is what the device holds.",
-            ruled_out=(RuledOut("SPK301", "the two keys are a pair"),),
+            because=words.BECAUSE_OFFERS_THIS if proven else words.BECAUSE_IF_HELD.format(file=file_of(key)),
+            ruled_out=(RuledOut("SPK301", words.RULED_PAIR),),
         )
 
     def _all_is_well(self, seen: Evidence, key: Key, *, readable: bool) -> Said:
@@ -234,10 +232,9 @@ class _Reply:
                     ),
                 )
             ),
-            summary=f"The server locks its reply for {file}; the device has another key.",
-            because=f"that the device holds another key than {file}: this file opens the reply, and the device cannot."
-            " If it was read out of this very device just now, the device hangs.",
-            ruled_out=(RuledOut("SPK306", f"the firmware can read {name(key)}"),) if readable else (),
+            summary=words.SAYS_LOCKED_FOR_OTHER.format(file=file),
+            because=words.BECAUSE_HOLDS_OTHER.format(file=file),
+            ruled_out=(RuledOut("SPK306", words.RULED_READABLE.format(keys=name(key))),) if readable else (),
         )
 
     def not_opened(self) -> Said:
@@ -284,20 +281,20 @@ class _Reply:
         unsure = bool(self.offer.untried) and own_words is None
         premise = ""
         if own_words is not None:
-            because = f': the device itself says in "who I am" that its key is {name(key)}.'
+            because = words.BECAUSE_SAYS_ITSELF.format(key=name(key))
         elif used is not None:
-            because = f": the device logged in with {file_of(key)} (from packet {number(used.first_packet)} on)."
+            because = words.BECAUSE_LOGGED_IN_WITH.format(file=file_of(key), packet=number(used.first_packet))
         elif len(candidates) == 1:
             premise = file_of(key)
-            because = f", if {premise} is the key inside this device (step 1 checks that)."
+            because = words.BECAUSE_IF_INSIDE.format(file=premise, check=" (step 1 checks that)")
         else:
-            because = ", if this device's key is among those given."
+            because = words.BECAUSE_IF_AMONG
         ruled_out = []
         if self.offer.signed_by is not None and self.offer.signature == "valid":
-            ruled_out.append(RuledOut("SPK303", f"the signature opens with {name(self.offer.signed_by)}"))
+            ruled_out.append(RuledOut("SPK303", words.RULED_SIGNATURE.format(key=name(self.offer.signed_by))))
         readings = [self.keys.firmware_reading(candidate) for candidate in candidates]
         if all(reading is not None and reading.ok for reading in readings):
-            ruled_out.append(RuledOut("SPK306", f"the firmware can read {names(candidates, 'device key')}"))
+            ruled_out.append(RuledOut("SPK306", words.RULED_READABLE.format(keys=names(candidates, "device key"))))
         finding = self.facts.finding(
             "SPK301",
             Confidence.STRONG if unsure else Confidence.CERTAIN,
@@ -358,7 +355,7 @@ class _Reply:
                     f'In "who I am" the device offers key {own_words.fingerprint}; on file is {name(on_file[0])}.',
                     (self.packet,),
                 ),
-                because=f", if {file_of(on_file[0])} is what the server has on file.",
+                because=words.BECAUSE_IF_ON_FILE.format(file=file_of(on_file[0])),
             )
             return
         ranged = list(self._range(own_words))
@@ -366,8 +363,8 @@ class _Reply:
         if proof is None and self.offer.signature_block_ok is False:
             yield self.impostor(
                 Confidence.LIKELY,
-                f"that another server answers, if {names(self.keys.server_keys, 'server key')} is the server key in"
-                " this device. With --device-key FILE it shows whether the device can open the reply at all.",
+                words.BECAUSE_OTHER_SERVER.format(keys=names(self.keys.server_keys, "server key"))
+                + " With --device-key FILE it shows whether the device can open the reply at all.",
             )
         if not ranged:
             which = f" of device {self.c.device.id}" if self.c.device.id is not None else ""
@@ -392,13 +389,13 @@ class _Reply:
             return
         sure = all(test.excluded for test in tests)
         count = max(test.count for test in tests)
-        whose = "the device's own key" if own_words is not None else names(keys, "device key")
+        whose = words.OWN_KEY if own_words is not None else names(keys, "device key")
         premise = (
-            f": the device itself offers key {own_words.fingerprint}."
+            words.PREMISE_OFFERED.format(key=own_words.fingerprint)
             if own_words is not None
-            else f", if {file_of(keys[0])} is the public half of the key inside this device."
+            else words.PREMISE_PUBLIC_HALF.format(file=file_of(keys[0]))
             if len(keys) == 1
-            else ", if this device's key is among those given."
+            else words.BECAUSE_IF_AMONG
         )
         yield self.facts.finding(
             "SPK301",
@@ -412,5 +409,7 @@ class _Reply:
                 ),
                 (self.packet,),
             ),
-            because=premise if sure else f"that the reply was not locked with {whose}{premise.replace(':', ';', 1)}",
+            because=premise
+            if sure
+            else words.BECAUSE_REPLY_UNLIKELY.format(keys=whose, premise=premise.replace(":", ";", 1)),
         )

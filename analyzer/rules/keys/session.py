@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
 from analyzer.messages import label
 from analyzer.messages.peers import G1A, IGNORES_REFUSALS
+from analyzer.rules import words
 from analyzer.rules.facts import NS, Facts
 from analyzer.rules.keys.places import Places, names
 from analyzer.streams import Sender
@@ -46,9 +47,7 @@ def hello_checked(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places,
         )
     elif Sender.DEVICE in secrets.hellos:
         found.confidence = Confidence.CERTAIN
-        found.because = (
-            f": the hello opens with {source(secrets)}, so the keys are right and the server does not answer."
-        )
+        found.because = words.BECAUSE_HELLO_OPENS.format(source=source(secrets))
         found.evidence = (*found.evidence, Evidence(f"Packet {at}, the hello, opens with {source(secrets)}."))
     elif not secrets.opened and any(bad.sender is Sender.DEVICE for bad in secrets.bad_frames):
         own.remove(found)
@@ -59,8 +58,8 @@ def hello_checked(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places,
                 f"Packet {at} does not open under the key of this session ({source(secrets)}): it is no hello.",
                 (first.packet,),
             ),
-            because="that it cannot use the reply.",
-            ruled_out=(RuledOut("SPK208", f"packet {at} is no hello of this session"),),
+            because=words.BECAUSE_CANNOT_USE_IT,
+            ruled_out=(RuledOut("SPK208", words.RULED_NO_HELLO.format(packet=at)),),
         )
 
 
@@ -77,11 +76,11 @@ def hung_up_on_answer(facts: Facts, keys: KeyRing, secrets: Secrets, places: Pla
     if not 0 <= waited <= HANGS_UP + round_trip:
         return
     if last.code is not None and last.code[0] in "45" and reader.generation not in IGNORES_REFUSALS:
-        why = f"most releases of its firmware ({reader.firmware}) hang up on any {last.code}"
+        why = words.HANGS_UP_ON_REFUSAL.format(firmware=reader.firmware, code=last.code)
     elif last.name == "FunctionCall" and len(str(last.values.get("argument", ""))) >= LONG_ARGUMENT:
         if reader.generation != G1A:
             return
-        why = f"its firmware ({reader.firmware}) hangs up on arguments of {LONG_ARGUMENT} bytes or more"
+        why = words.HANGS_UP_ON_LONG.format(firmware=reader.firmware, limit=LONG_ARGUMENT)
     else:
         return
     yield facts.finding(
@@ -120,10 +119,10 @@ def frames_do_not_open(facts: Facts, keys: KeyRing, secrets: Secrets, places: Pl
                     f" {plural(pattern.frames, 'message')} from it do.",
                     (first.packet,),
                 ),
-                summary=f"A message from the {sender} is damaged or out of step (packet {number(first.packet)})."
+                summary=words.SAYS_OUT_OF_STEP.format(sender=sender, packet=number(first.packet))
                 if trouble is not Trouble.WRONG_KEY
-                else f"No message from the {sender} opens under the session key.",
-                because=f": {source(secrets)} opens the other messages." if pattern.opened else "",
+                else words.SAYS_NONE_OPENS.format(sender=sender),
+                because=words.BECAUSE_OTHERS_OPEN.format(source=source(secrets)) if pattern.opened else "",
                 packet=number(first.packet),
             )
             if run.recovered and not _ended_by(facts, first.packet):
@@ -182,7 +181,7 @@ def proof_of_health(facts: Facts, secrets: Secrets, finding: Finding) -> None:
     """Raise SPK001 to certain when both hellos open."""
     if len(secrets.hellos) == 2:
         finding.confidence = Confidence.CERTAIN
-        finding.because = f": both hellos open with {source(secrets)}."
+        finding.because = words.BECAUSE_BOTH_HELLOS.format(source=source(secrets))
         total = facts.device.frames + facts.server.frames
         finding.evidence = (
             *finding.evidence,

@@ -1,0 +1,526 @@
+"""The plugin against what networks, captures and users do: the same session in every shape, and what is no session.
+
+The measure is the analyzer on the same file, or the same plugin on the untouched one.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+from dissected import (
+    Run,
+    codes_of,
+    dissect,
+    expected_messages,
+    expected_statistics,
+    listed_statistics,
+    write_capture,
+)
+from test_wireshark import EACH_TSHARK, KEYS, TWO_PASSES
+from wireshark import Tshark
+
+from analyzer import KeyRing, analyze
+from analyzer.capture import Packet
+from analyzer.network import Decoder
+from analyzer.network.units import ACK, FIN, PSH, RST, SYN, Segment
+from analyzer.simulate import LINK_TYPES, Simulation, damage, simulate
+from analyzer.simulate.simulation import pcap, pcapng
+from analyzer.simulate.wire import Packet as WirePacket
+from analyzer.trace import Trace
+from capture_files import pcap_header, record
+from judging import shipped
+
+PASSES: Final = ((), (TWO_PASSES,))
+
+
+def keys_of(tshark: Tshark) -> tuple[str, ...]:
+    """The preference that names the shipped keys."""
+    return ("-o", "spark.device_key:" + tshark.share(KEYS))
+
+
+@lru_cache(maxsize=1)
+def ring() -> KeyRing:
+    """The shipped keys, for the analyzer."""
+    return KeyRing.load(str(KEYS))
+
+
+# -- writing a session anew ------------------------------------------------------------------------------------
+
+DEVICE_ADDRESS: Final = bytes((192, 168, 1, 104))
+SERVER_ADDRESS: Final = bytes((54, 208, 229, 4))
+DEVICE_6: Final = bytes.fromhex("20010db8000000000000000000000104")
+SERVER_6: Final = bytes.fromhex("20010db8000000000000000000005683")
+ETHERNET: Final = bytes.fromhex("001d7ea0115e 080028573ac1")
+WIFI_MAC: Final = bytes.fromhex("001d7ea0115e")
+
+
+def tcp_header(segment: Segment) -> bytes:
+    """Twenty bytes; nobody checks the sum."""
+    return struct.pack(
+        ">HHIIBBHHH",
+        segment.source_port,
+        segment.target_port,
+        segment.seq % 2**32,
+        segment.ack % 2**32,
+        0x50,
+        segment.flags,
+        segment.window,
+        0,
+        0,
+    )
+
+
+def ip4(segment: Segment) -> bytes:
+    """An IPv4 packet."""
+    total = 40 + segment.length
+    head = struct.pack(">BBHHHBBH", 0x45, 0, total, segment.ip_id or 0, 0x4000, segment.ttl, 6, 0)
+    return head + segment.source + segment.target + tcp_header(segment) + segment.payload
+
+
+def ip6(segment: Segment, extensions: bytes = b"") -> bytes:
+    """An IPv6 packet between two made-up addresses, with destination options where asked for."""
+    from_device = segment.source == DEVICE_ADDRESS
+    ends = DEVICE_6 + SERVER_6 if from_device else SERVER_6 + DEVICE_6
+    size = len(extensions) + 20 + segment.length
+    head = struct.pack(">IHBB", 0x60000000, size, 60 if extensions else 6, segment.ttl)
+    return head + ends + extensions + tcp_header(segment) + segment.payload
+
+
+def ethernet(network: bytes, kind: int = 0x0800) -> bytes:
+    return ETHERNET + struct.pack(">H", kind) + network
+
+
+LINKS: Final[dict[str, tuple[int, Callable[[Segment], bytes]]]] = {
+    "ethernet": (1, lambda s: ethernet(ip4(s))),
+    "padded": (1, lambda s: ethernet(ip4(s)).ljust(60, b"\0")),
+    "vlan": (1, lambda s: ethernet(struct.pack(">HH", 7, 0x0800) + ip4(s), 0x8100)),
+    "qinq": (1, lambda s: ethernet(struct.pack(">HHHH", 7, 0x8100, 8, 0x0800) + ip4(s), 0x88A8)),
+    "pppoe": (1, lambda s: ethernet(struct.pack(">BBHHH", 0x11, 0, 9, 42 + s.length, 0x0021) + ip4(s), 0x8864)),
+    "mpls": (1, lambda s: ethernet(bytes.fromhex("00064140") + ip4(s), 0x8847)),
+    "ipv6": (1, lambda s: ethernet(ip6(s), 0x86DD)),
+    "ipv6-options": (1, lambda s: ethernet(ip6(s, bytes.fromhex("0600010400000000")), 0x86DD)),
+    "6in4": (1, lambda s: ethernet(_inside_ip4(ip6(s), 41))),
+    "gre": (1, lambda s: ethernet(_inside_ip4(bytes.fromhex("00000800") + ip4(s), 47))),
+    "sll": (113, lambda s: bytes.fromhex("0000 0001 0006 001d7ea0115e 0000 0800") + ip4(s)),
+    "sll2": (276, lambda s: bytes.fromhex("0800 0000 00000002 0001 00 06 001d7ea0115e 0000") + ip4(s)),
+    "raw": (101, ip4),
+    "raw-ipv6": (101, ip6),
+    "null": (0, lambda s: bytes.fromhex("02000000") + ip4(s)),
+    "loop": (108, lambda s: bytes.fromhex("00000002") + ip4(s)),
+    "ppp": (9, lambda s: bytes.fromhex("ff030021") + ip4(s)),
+    "wifi": (105, lambda s: _wifi(s)),
+    "radiotap": (127, lambda s: bytes.fromhex("0000 0800 00000000") + _wifi(s)),
+}
+
+
+def _inside_ip4(inner: bytes, protocol: int) -> bytes:
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(inner), 1, 0, 64, protocol, 0)
+    return head + bytes((10, 0, 0, 1, 10, 0, 0, 2)) + inner
+
+
+def _wifi(segment: Segment) -> bytes:
+    """A data frame from or to the access point, not encrypted."""
+    direction = 1 if segment.source == DEVICE_ADDRESS else 2
+    head = bytes((0x08, direction, 0, 0)) + WIFI_MAC * 3 + struct.pack("<H", (segment.number % 4096) << 4)
+    return head + bytes.fromhex("aaaa030000000800") + ip4(segment)
+
+
+@lru_cache(maxsize=None)
+def segments_of(name: str) -> tuple[Segment, ...]:
+    """The TCP segments of a shipped capture."""
+    decode = Decoder().decode
+    units = [decode(packet) for packet in shipped(name)]
+    return tuple(unit for unit in units if isinstance(unit, Segment))
+
+
+def written(
+    segments: Iterable[Segment],
+    link: str = "ethernet",
+    *,
+    snaplen: int = 65535,
+    frame: Callable[[Segment], bytes] | None = None,
+) -> bytes:
+    """A capture file of these segments, in this order."""
+    link_type, framed = LINKS[link]
+    framed = frame or framed
+    out = [pcap_header(link_type=link_type)]
+    for segment in segments:
+        data = framed(segment)
+        seconds, rest = divmod(segment.time_ns, 10**9)
+        out.append(record(data[:snaplen], seconds, rest // 1000, original=len(data)))
+    return b"".join(out)
+
+
+def from_device(segment: Segment) -> bool:
+    """Whether the device sent it."""
+    return segment.target_port == 5683
+
+
+def piece(segment: Segment, start: int, stop: int, *, later_ns: int = 0) -> Segment:
+    """Some of the bytes of a segment."""
+    flags = segment.flags if stop >= segment.length else segment.flags & ~FIN
+    return replace(
+        segment,
+        seq=(segment.seq + start) % 2**32,
+        payload=segment.payload[start:stop],
+        length=min(stop, segment.length) - start,
+        flags=flags,
+        time_ns=segment.time_ns + later_ns,
+        ip_id=((segment.ip_id or 0) * 7 + start + 1) % 65536,
+    )
+
+
+# -- shapes of the same session: each takes the segments and returns others ------------------------------------
+
+
+def split(segments: Sequence[Segment], *, seed: int = 1) -> list[Segment]:
+    """Each message in several segments, cut anywhere."""
+    rng, out = random.Random(seed), []
+    for segment in segments:
+        if segment.length < 2:
+            out.append(segment)
+            continue
+        cuts = sorted({0, segment.length, *(rng.randrange(segment.length) for _ in range(3))})
+        for place, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+            out.append(piece(segment, start, stop, later_ns=place * 2000))
+    return out
+
+
+def byte_by_byte(segments: Sequence[Segment]) -> list[Segment]:
+    """Every byte of the first frames in a segment of its own."""
+    out = []
+    for segment in segments:
+        if 0 < segment.length < 60:
+            out += [piece(segment, at, at + 1, later_ns=at * 1000) for at in range(segment.length)]
+        else:
+            out.append(segment)
+    return out
+
+
+def coalesced(segments: Sequence[Segment]) -> list[Segment]:
+    """Several messages in a segment: what one end sends in a row comes together with the last of it."""
+    out: list[Segment] = []
+    for segment in segments:
+        last = out[-1] if out else None
+        if (
+            last is not None
+            and segment.length
+            and last.length
+            and from_device(last) == from_device(segment)
+            and (last.seq + last.length) % 2**32 == segment.seq
+            and last.length + segment.length <= 1400
+        ):
+            joined = last.payload + segment.payload
+            out[-1] = replace(last, payload=joined, length=len(joined), flags=last.flags | segment.flags)
+        elif segment.length or segment.flags & (SYN | FIN | RST):
+            out.append(segment)
+    return out
+
+
+def swapped(segments: Sequence[Segment]) -> list[Segment]:
+    """The two halves of a message in the wrong order."""
+    out = []
+    for segment in segments:
+        if segment.length < 8:
+            out.append(segment)
+        else:
+            half = segment.length // 2
+            out += [piece(segment, half, segment.length), piece(segment, 0, half, later_ns=1000)]
+    return out
+
+
+def doubled(segments: Sequence[Segment]) -> list[Segment]:
+    """Each packet twice."""
+    return [one for segment in segments for one in (segment, replace(segment, time_ns=segment.time_ns + 20_000))]
+
+
+def extended(segments: Sequence[Segment]) -> list[Segment]:
+    """The first half, and then a retransmission that has all of it."""
+    out = []
+    for segment in segments:
+        if segment.length >= 8:
+            out.append(piece(segment, 0, segment.length // 2))
+            segment = replace(segment, time_ns=segment.time_ns + 300_000_000 % 900_000, ip_id=(segment.ip_id or 0) ^ 0x5555)
+        out.append(segment)
+    return out
+
+
+def resent(segments: Sequence[Segment]) -> list[Segment]:
+    """Each third segment with data again, later."""
+    out, count = [], 0
+    for segment in segments:
+        out.append(segment)
+        if segment.length:
+            count += 1
+            if count % 3 == 0:
+                out.append(replace(segment, time_ns=segment.time_ns + 900, ip_id=(segment.ip_id or 0) ^ 0x3333))
+    return out
+
+
+SAME_SESSION: Final[dict[str, Callable[[Sequence[Segment]], list[Segment]]]] = {
+    "split": split,
+    "byte by byte": byte_by_byte,
+    "coalesced": coalesced,
+    "swapped": swapped,
+    "doubled": doubled,
+    "extended": extended,
+    "resent": resent,
+    "split and doubled": lambda segments: doubled(split(segments)),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the captures of these tests go."""
+    return tmp_path_factory.mktemp("campaign")
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("shape", SAME_SESSION)
+@pytest.mark.parametrize("name", ["healthy-full", "photon-fast-ota"])
+def test_the_same_session_in_another_shape(tshark: Tshark, shape: str, name: str, folder: Path) -> None:
+    content = written(SAME_SESSION[shape](segments_of(name)))
+    path, shared = write_capture(tshark, f"{name}-{shape}.pcap".replace(" ", "-"), content, folder)
+    expected = expected_messages(analyze(Path(f"captures/{name}.pcap"), keys=ring()))
+    assert sorted(expected_messages(analyze(path, keys=ring()))) == sorted(expected)
+    for options in (*PASSES, ("-o", "tcp.desegment_tcp_streams:FALSE", "-o", "tcp.check_checksum:TRUE")):
+        run = dissect(tshark, shared, *options, *keys_of(tshark))
+        assert sorted(run.messages) == sorted(expected)
+        assert {"SPK001"} <= run.codes
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("link", LINKS)
+def test_every_link_layer(tshark: Tshark, link: str, folder: Path) -> None:
+    segments = segments_of("healthy-full")
+    path, shared = write_capture(tshark, f"link-{link}.pcap", written(segments, link), folder)
+    expected = expected_messages(analyze(Path("captures/healthy-full.pcap"), keys=ring()))
+    run = dissect(tshark, shared, TWO_PASSES, *keys_of(tshark))
+    assert sorted(run.messages) == sorted(expected)
+    assert listed_statistics(run) == expected_statistics(analyze(path, keys=ring()))
+
+
+# -- damaged captures: the analyzer on the same file is the measure --------------------------------------------
+
+
+def without(segments: Sequence[Segment], unwanted: Callable[[int, Segment], bool]) -> list[Segment]:
+    """All but some of the segments that carry data, told by their number among those."""
+    out, count = [], -1
+    for segment in segments:
+        count += bool(segment.length)
+        if not (segment.length and unwanted(count, segment)):
+            out.append(segment)
+    return out
+
+
+def never_acknowledged(segments: Sequence[Segment]) -> list[Segment]:
+    """A message of the server that is lost on the way; what it sends later comes through, and nobody has the rest."""
+    lost = [s for s in segments if s.length and not from_device(s)][12]
+    out = []
+    for segment in segments:
+        if segment is lost:
+            continue
+        if from_device(segment) and (segment.ack - lost.seq) % 2**32 < 2**31:
+            segment = replace(segment, ack=lost.seq)
+        out.append(segment)
+    return out
+
+
+def reused(segments: Sequence[Segment], *, syn: bool) -> list[Segment]:
+    """The same ports again an hour later, with other numbers."""
+    again = [
+        replace(
+            s,
+            seq=(s.seq + 77_777_777) % 2**32,
+            ack=(s.ack + 77_777_777) % 2**32,
+            time_ns=s.time_ns + 3600 * 10**9,
+        )
+        for s in segments
+        if syn or not s.flags & SYN
+    ]
+    return [*segments, *again]
+
+
+DAMAGED: Final[dict[str, Callable[[Sequence[Segment]], list[Segment]]]] = {
+    "a lost segment": lambda s: without(s, lambda number, _: number == 9),
+    "many lost segments": lambda s: without(s, lambda number, _: number % 7 == 5),
+    "lost nonce": lambda s: without(s, lambda number, _: number == 0),
+    "lost identity": lambda s: without(s, lambda number, _: number == 1),
+    "lost offer": lambda s: without(s, lambda number, _: number == 2),
+    "half a lost offer": lambda s: [piece(x, 0, 200) if x.length == 384 else x for x in s],
+    "lost hello": lambda s: without(s, lambda number, _: number == 3),
+    "no SYN": lambda s: [x for x in s if not x.flags & SYN],
+    "no SYN and swapped": lambda s: swapped([x for x in s if not x.flags & SYN]),
+    "no end": lambda s: [x for x in s if not x.flags & (FIN | RST)],
+    "only data": lambda s: [x for x in s if x.length],
+    "midway": lambda s: list(s[len(s) // 2 :]),
+    "ports used again": lambda s: reused(s, syn=True),
+    "ports used again without SYN": lambda s: reused(s, syn=False),
+    "from the device": lambda s: [x for x in s if from_device(x)],
+    "from the server": lambda s: [x for x in s if not from_device(x)],
+}
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("damage_done", DAMAGED)
+def test_what_is_missing(tshark: Tshark, damage_done: str, folder: Path) -> None:
+    content = written(DAMAGED[damage_done](segments_of("healthy-full")))
+    path, shared = write_capture(tshark, f"damage-{damage_done}.pcap".replace(" ", "-"), content, folder)
+    trace = analyze(path, keys=ring())
+    for passes in PASSES:
+        run = dissect(tshark, shared, *passes, *keys_of(tshark))
+        assert sorted(run.messages) == sorted(expected_messages(trace))
+        assert listed_statistics(run) == expected_statistics(trace)
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("limit", [68, 90, 120, 200, 400])
+def test_snapped_packets(tshark: Tshark, limit: int, folder: Path) -> None:
+    content = written(segments_of("healthy-full"), snaplen=limit)
+    path, shared = write_capture(tshark, f"snap-{limit}.pcap", content, folder)
+    trace = analyze(path, keys=ring())
+    run = dissect(tshark, shared, TWO_PASSES, *keys_of(tshark))
+    assert sorted(run.messages) == sorted(expected_messages(trace))
+    assert listed_statistics(run) == expected_statistics(trace)
+
+
+@EACH_TSHARK
+def test_a_loss_that_nobody_acknowledges_does_not_hold_up_the_rest(tshark: Tshark, folder: Path) -> None:
+    """The server's later messages wait as long as the device asks for the lost one, and no longer."""
+    segments = never_acknowledged(segments_of("healthy-full"))
+    one_way = [segment for segment in segments if not from_device(segment)]
+    _, shared = write_capture(tshark, "one-way-hole.pcap", written(one_way), folder)
+    run = dissect(tshark, shared, TWO_PASSES)
+    frames = [row.number for row, item in run.items if item.get("stage") == "message"]
+    last = max(number for number, segment in enumerate(one_way, 1) if segment.length)
+    assert last in frames
+    assert len([s for s in one_way if s.length]) - len(frames) <= 4  # the handshake, the hello and the lost one
+
+
+ORDER_OFF: Final = ("-o", "spark.reassemble_out_of_order:FALSE")
+
+
+@EACH_TSHARK
+def test_without_order_a_late_segment_is_lost_and_said_so(tshark: Tshark, folder: Path) -> None:
+    segments = list(segments_of("healthy-full"))
+    place = [index for index, segment in enumerate(segments) if segment.length][9]
+    halves = swapped([segments[place]])
+    segments[place : place + 1] = halves
+    _, shared = write_capture(tshark, "late.pcap", written(segments), folder)
+    whole = dissect(tshark, shared, *keys_of(tshark))
+    assert sorted(whole.messages) == sorted(expected_messages(analyze(Path("captures/healthy-full.pcap"), keys=ring())))
+    for passes in PASSES:
+        run = dissect(tshark, shared, *passes, *ORDER_OFF, *keys_of(tshark))
+        assert len(whole.messages) - 2 <= len(run.messages) < len(whole.messages)
+        (hole,) = [row for row in run.rows if any("bytes missing" in note for note in row.notes + [i.text for i in row.items])]
+        assert hole.number == place + 1
+
+
+# -- other ports -----------------------------------------------------------------------------------------------
+
+
+@EACH_TSHARK
+def test_another_port(tshark: Tshark, folder: Path) -> None:
+    swap = {5683: 9999}
+    moved = [
+        replace(s, source_port=swap.get(s.source_port, s.source_port), target_port=swap.get(s.target_port, s.target_port))
+        for s in segments_of("healthy-full")
+    ]
+    _, shared = write_capture(tshark, "port-9999.pcap", written(moved), folder)
+    expected = sorted(expected_messages(analyze(Path("captures/healthy-full.pcap"), keys=ring())))
+    assert dissect(tshark, shared, *keys_of(tshark)).messages == []
+    for options in (("-o", "spark.ports:5683,9999"), ("-o", "spark.ports:9000-10000"), ("-d", "tcp.port==9999,spark")):
+        for passes in PASSES:
+            run = dissect(tshark, shared, *options, *passes, *keys_of(tshark))
+            assert sorted(run.messages) == expected
+            assert {row.get("direction") for row in run.rows} == {"device", "server"}
+            assert [one["server"] for one in run.statistics] == ["54.208.229.4:9999"]
+
+
+# -- a session begun midway, with a key log --------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def logged() -> tuple[bytes, str]:
+    """The nonce of mid-session.pcap's session (not in the capture), and its session key."""
+    import json
+
+    session = json.loads(Path("captures/mid-session.truth.json").read_text())["sessions"][0]
+    return bytes.fromhex(session["nonce"]), session["session_key"]["hex"]
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("known", ["without nonce", "with nonce"])
+def test_begun_midway_with_a_key_log(tshark: Tshark, known: str, folder: Path) -> None:
+    nonce, key = logged()
+    text = f"SPARK_SESSION {'-' if known == 'without nonce' else nonce.hex()} {key}\n".encode()
+    log = folder / f"{known.replace(' ', '-')}.log"
+    log.write_bytes(text)
+    capture = Path("captures/mid-session.pcap")
+    trace = analyze(capture, keys=KeyRing.load(keylogs=[str(log)]))
+    for passes in PASSES:
+        run = dissect(tshark, tshark.share(capture), "-o", "spark.keylog:" + tshark.write(log.name, text), *passes)
+        assert listed_statistics(run) == expected_statistics(trace)
+    # Frames that come before the key is sure are opened later: the second pass has them.
+    assert sorted(run.messages) == sorted(expected_messages(trace))
+    if known == "without nonce":
+        assert len(run.messages) == 19
+
+
+# -- genuine CoAP over TCP ---------------------------------------------------------------------------------------
+
+CSM: Final = bytes.fromhex("30e1") + bytes.fromhex("220480")[:3]
+GET: Final = bytes.fromhex("7101aa") + b"\xb4temp" + b"\x51x"[:2]
+CONTENT: Final = bytes.fromhex("5145aa") + b"\xff21.5"
+
+
+def coap_session(*turns: tuple[bool, bytes], version: int = 4, midway: bool = False) -> bytes:
+    """A capture of a TCP connection to 5683 in which (from the client, bytes) follow each other."""
+    from tcp_talk import DEVICE, SERVER, Talk
+
+    talk = Talk(device_end=(DEVICE_ADDRESS, 40123))
+    talk.open()
+    for client, data in turns:
+        talk.send(DEVICE if client else SERVER, data)
+    talk.close()
+    segments = talk.segments[3:] if midway else talk.segments
+    return written(segments, "ipv6" if version == 6 else "ethernet")
+
+
+COAP: Final = {
+    "server's CSM first": lambda: coap_session((False, CSM), (True, CSM), (True, GET), (False, CONTENT)),
+    "client's CSM first": lambda: coap_session((True, CSM), (False, CSM), (True, GET), (False, CONTENT)),
+    "request first": lambda: coap_session((True, GET), (False, CONTENT), (True, GET), (False, CONTENT)),
+    "all in one segment": lambda: coap_session((True, CSM + GET), (False, CSM + CONTENT)),
+    "split CSM": lambda: coap_session((True, CSM[:1]), (True, CSM[1:]), (False, CSM), (True, GET), (False, CONTENT)),
+    "IPv6": lambda: coap_session((True, CSM), (False, CSM), (True, GET), (False, CONTENT), version=6),
+    "midway": lambda: coap_session((True, GET), (False, CONTENT), (True, GET), (False, CONTENT), midway=True),
+    "shipped": lambda: Path("captures/coap-over-tcp.pcap").read_bytes(),
+}
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("story", COAP)
+def test_genuine_coap_is_left_exactly_as_it_was(tshark: Tshark, story: str) -> None:
+    shared = tshark.write("coap.pcap", COAP[story]())
+    for options in ((), ("-2",), ("-V",), ("-V", "-2"), ("-T", "json")):
+        plain = tshark.run("-r", shared, *options, plugin=False)
+        ours = tshark.run("-r", shared, *options)
+        assert plain.returncode == ours.returncode == 0
+        assert not ours.stderr
+        assert without_traces(ours.stdout) == without_traces(plain.stdout), options
+
+
+def without_traces(text: str) -> list[str]:
+    """What tshark printed, without the two things that Wireshark itself adds wherever a Lua dissector is asked: its name
+    among the protocols of a frame, and an empty item in JSON."""
+    lines = text.replace(":tcp:spark", ":tcp").splitlines()
+    return [line.rstrip(",") for line in lines if '"_ws.lua.fake"' not in line]
