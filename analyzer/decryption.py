@@ -63,7 +63,7 @@ class Decryption:
         self.keys = keys
         self._opener = SessionOpener(keys)
         self._work: dict[int, _Opening] = {}
-        self._sessions: dict[bytes, list[Conversation]] = {}  # by device: those that opened and are not finished
+        self._sessions: dict[bytes, list[Conversation]] = {}  # by device: those in use, not finished
         self._told: dict[bytes, tuple[int, bytes]] = {}  # by device: what `left_behind` said last
         self._order = 0
 
@@ -98,7 +98,7 @@ class Decryption:
         if secrets is not None and not work.decided:
             self._decide(conversation, work, secrets, final=True)
         if secrets is not None and secrets.identity is None:
-            self._open_identity(conversation, secrets)  # it came behind the reply: a capture begun between SYN and nonce
+            self._open_identity(conversation, secrets)  # it came behind the reply: capture begun between SYN and nonce
         while work.ready and secrets is not None:
             self._name(conversation, secrets, heappop(work.ready))
         chain = self._chain(conversation)
@@ -123,9 +123,13 @@ class Decryption:
         return None
 
     def _chain(self, c: Conversation) -> tuple[SessionKey, bytes] | None:
-        """The AES key and next IV of the device's direction, unless they are what was told last."""
+        """The AES key and next IV of the device's direction, unless they are what was told last.
+
+        None, too, of a session in which nothing was said: a device that could not use the offer still holds the key
+        of the session before.
+        """
         work, secrets = self._work[c.number], c.secrets
-        if work.decryptors is None or secrets is None or secrets.session_key is None:
+        if work.decryptors is None or secrets is None or secrets.session_key is None or not secrets.opened:
             return None
         next_iv = work.decryptors[Sender.DEVICE].next_iv
         if next_iv is None or self._told.get(c.device.address) == (c.number, next_iv):
@@ -157,15 +161,15 @@ class Decryption:
         work.decryptors = {s: FrameDecryptor(secrets.session_key, in_step=in_step) for s in Sender}
         secrets.patterns = {s: FailurePattern() for s in Sender}
         secrets.reader = MessageReader(salt=secrets.session_key.salt)
-        self._sessions.setdefault(c.device.address, []).append(c)
         for frame in queue:
             self._decrypt(c, work, secrets, frame)
 
     def _open_identity(self, c: Conversation, secrets: Secrets) -> None:
         nonce, identity = c.part("nonce"), c.part("identity")
-        if identity is not None and identity.data is not None and self.keys.server_private:
+        block = identity.data if identity is not None and not secrets.identity_tried else None
+        if block is not None and self.keys.server_private:
             secrets.identity_tried = len(self.keys.server_private)
-            secrets.identity = self._opener.identity(identity.data, nonce.data if nonce is not None else None)
+            secrets.identity = self._opener.identity(block, nonce.data if nonce is not None else None)
             if (
                 secrets.identity is not None
                 and secrets.identity.device_id
@@ -224,6 +228,8 @@ class Decryption:
             return
         work.gap[frame.sender] = False
         if opened.whole:
+            if not secrets.opened:
+                self._sessions.setdefault(c.device.address, []).append(c)
             secrets.opened += 1
         else:
             secrets.partly += 1

@@ -14209,7 +14209,7 @@ local field = {
   direction = ProtoField.string("spark.direction", "From"),
   stage = ProtoField.string("spark.stage", "Step"),
   reached = ProtoField.string("spark.reached", "Reached"),
-  time_in_step = ProtoField.double("spark.time_in_step", "Seconds since the step before"),
+  time_in_step = ProtoField.relative_time("spark.time_in_step", "Since the step before"),
   device_id = ProtoField.string("spark.device_id", "Device id"),
   nonce = ProtoField.bytes("spark.nonce", "Nonce"),
   identity = ProtoField.bytes("spark.identity", "Identity, sealed for the server"),
@@ -14228,7 +14228,7 @@ local field = {
   missing = ProtoField.uint32("spark.missing", "Bytes missing"),
   answers = ProtoField.framenum("spark.answers", "Answers the request in packet", base.NONE, frametype.REQUEST),
   answered = ProtoField.framenum("spark.answered", "Answered in packet", base.NONE, frametype.RESPONSE),
-  answer_time = ProtoField.double("spark.answer_time", "Seconds since the request"),
+  answer_time = ProtoField.relative_time("spark.answer_time", "Since the request"),
   finding = ProtoField.string("spark.finding", "Finding"),
   severity = ProtoField.string("spark.severity", "Severity"),
   confidence = ProtoField.string("spark.confidence", "Confidence"),
@@ -14376,7 +14376,7 @@ local constants, field, proto = spark.constants, spark.field, spark.proto
 local value_fields, things = spark.value_fields, spark.things
 local value_text = spark.value_text
 local char, format, sub = string.char, string.format, string.sub
-local floor, min = math.floor, math.min
+local abs, floor, min = math.abs, math.floor, math.min
 local concat = table.concat
 
 local SEALED_KEY_SIZE = constants.catalogue.SEALED_KEY_SIZE
@@ -14488,6 +14488,16 @@ local function add(tree, of, value)
   if visible then made:set_generated() end
 end
 
+--- Seconds as Wireshark shows them without an exponent, to the microsecond: what is beyond comes from counting in
+-- binary.
+local function span(seconds)
+  local microseconds = floor(abs(seconds) * 1e6 + 0.5)
+  local whole = floor(microseconds / 1e6)
+  local rest = floor(microseconds - whole * 1e6) * 1000
+  if seconds < 0 then return NSTime.new(-whole, -rest) end
+  return NSTime.new(whole, rest)
+end
+
 --- The bytes of an item: where they stand in the packet, or put together from several packets in a tab of their own.
 local function bytes_of(item, size, tvb, title)
   if item.at and item.at + size <= tvb:len() then return tvb(item.at, size) end
@@ -14542,15 +14552,18 @@ local function draw_values(item, tree)
   end
 end
 
-local function draw_message(item, tree, pinfo)
+local function draw_message(item, tree)
   put(tree, field.message, item.name)
   if item.missing then add(tree, field.missing, item.missing) end
   draw_values(item, tree)
   if item.answers then
     add(tree, field.answers, item.answers)
-    add(tree, field.answer_time, item.answer_time)
+    add(tree, field.answer_time, span(item.answer_time))
   end
   if item.answered then add(tree, field.answered, item.answered) end
+end
+
+local function draw_plaintext(item, tree, pinfo)
   if item.plaintext == "" then return end
   local plain = ByteArray.new(item.plaintext, true):tvb("Decrypted CoAP")
   put(tree, field.plaintext, plain())
@@ -14560,6 +14573,8 @@ end
 
 local function draw_frame(item, tree, range, pinfo, key_source)
   add(tree, field.stage, item.hello and not item.dead and "hello" or "message")
+  -- What it says comes first; how it was wrapped is for those who look further.
+  if item.name then draw_message(item, tree) end
   if range then
     put(tree, field.length, range(0, LENGTH_PREFIX))
     put(tree, field.ciphertext, range(LENGTH_PREFIX))
@@ -14569,7 +14584,7 @@ local function draw_frame(item, tree, range, pinfo, key_source)
   add(tree, field.index, item.index)
   if item.name then
     if key_source then add(tree, field.key_source, key_source) end
-    draw_message(item, tree, pinfo)
+    draw_plaintext(item, tree, pinfo)
   elseif item.obstacle then
     tree:add_proto_expert_info(spark.undecrypted_expert, item.text)
   end
@@ -14588,13 +14603,15 @@ end
 
 --- A finding as one paragraph: what it says, how sure that is, and the first reason.
 local function finding_text(finding)
-  local text = format("%s %s %s.", finding.code, finding.summary, constants.findings.CONFIDENCE_WORDS[finding.confidence])
+  local sure = constants.findings.CONFIDENCE_WORDS[finding.confidence]
+  local text = format("%s %s %s.", finding.code, finding.summary, sure)
   local first = finding.evidence and finding.evidence[1]
   return first and text .. " " .. first.text or text
 end
 
 local function draw_finding(finding, tree)
   local branch = put(tree, field.finding, finding.code):set_generated()
+  if visible then branch:append_text(", " .. constants.findings.FINDINGS[finding.code].title) end
   add(branch, field.severity, finding.severity)
   add(branch, field.confidence, finding.confidence)
   branch:add_proto_expert_info(spark.experts[finding.code .. finding.severity], finding_text(finding))
@@ -14621,7 +14638,7 @@ local function draw(row, tvb, pinfo, root)
   -- The session offer says what opened it. A key that came from elsewhere is named with each message.
   local key_source = secrets and not (secrets.offer and secrets.offer.opened) and secrets.key_source or nil
   if device_id then add(tree, field.device_id, device_id) end
-  if row.time_in_step then add(tree, field.time_in_step, row.time_in_step) end
+  if row.time_in_step then add(tree, field.time_in_step, span(row.time_in_step)) end
   if count == 1 then
     draw_item(row[1], tree, range, pinfo, key_source)
   else
@@ -14692,7 +14709,7 @@ proto.prefs.ports = Pref.range("TCP ports of the server", tostring(SPARK_PORT), 
 proto.prefs.reassemble_out_of_order = Pref.bool(spark.ORDER_PREFERENCE, true,
   "Off: what comes after a missing segment is shown at once, and the message it belongs to is lost")
 
--- -- the state of one capture ------------------------------------------------------------------------------------------
+-- -- the state of one capture -----------------------------------------------------------------------------------------
 
 local analysis, ring, rows, handed, names, by_ports, lasts, appended
 local registered = tostring(SPARK_PORT)
@@ -14770,9 +14787,19 @@ local function is_foreign(tvb, pinfo)
 end
 
 local claimed, claimed_number
+-- A row on its way through Wireshark, which lists a finding under the protocol that is being dissected.
+local drawn
+
+local function draw_as_spark(tvb, pinfo, tree)
+  local row = drawn
+  drawn = nil
+  spark.draw_row(row, tvb, pinfo, tree)
+  return tvb:len()
+end
 
 --- Claims the payload, or hands it back for good. The packet is drawn by `watcher`.
 function proto.dissector(tvb, pinfo, tree)
+  if drawn then return draw_as_spark(tvb, pinfo, tree) end
   local number = pinfo.number
   if not pinfo.visited and claimed_number ~= number then
     claimed, claimed_number = tvb, number
@@ -14782,7 +14809,7 @@ function proto.dissector(tvb, pinfo, tree)
   return tvb:len()
 end
 
--- -- a packet seen for the first time -----------------------------------------------------------------------------------
+-- -- a packet seen for the first time --------------------------------------------------------------------------------
 
 --- What stands for an address where only its text is known: 16 bytes, like the longest address.
 local function stand_in(address)
@@ -14877,7 +14904,8 @@ end
 --- What is known of a conversation for the rows' sake alone.
 local function meet(conversation, pinfo, segment)
   local source, target = pinfo.src_port, pinfo.dst_port
-  local name, other = flow_name(pinfo), tostring(pinfo.dst) .. " " .. target .. " " .. tostring(pinfo.src) .. " " .. source
+  local name = flow_name(pinfo)
+  local other = tostring(pinfo.dst) .. " " .. target .. " " .. tostring(pinfo.src) .. " " .. source
   local from_server = conversation:sender_of(segment) == "server"
   for ports_of, flow in pairs({ [source * PORTS + target] = name, [target * PORTS + source] = other }) do
     local known = by_ports[ports_of]
@@ -14980,11 +15008,12 @@ end
 -- -- drawing -------------------------------------------------------------------------------------------------------
 
 --- A row for what is known only at the end of the capture: silences. It is said at the conversation's last packet.
-local function last_word(number, row)
+local function last_word(number, row, pinfo)
   local conversation = lasts[number]
   local late = conversation.verdict ~= "coap" and untold(conversation, true)
   if not late then return row end
-  local whole = { conversation = conversation, sender = "device", findings = {} }
+  local sender = conversation.server_flow == flow_name(pinfo) and "server" or "device"
+  local whole = { conversation = conversation, sender = sender, findings = {} }
   for name, value in pairs(row or {}) do whole[name] = value end
   local all = {}
   for _, list in ipairs({ whole.findings, late }) do
@@ -15003,13 +15032,15 @@ local function is_server_port(port)
   return ports[port]
 end
 
+local own
+
 function watcher.dissector(tvb, pinfo, tree)
   local row
   if pinfo.visited then
     local number = pinfo.number
     row = rows[number]
     if handed[number] then row = nil end
-    if lasts[number] then row = last_word(number, row) end
+    if lasts[number] then row = last_word(number, row, pinfo) end
   else
     local time = pinfo.rel_ts
     if analysis then analysis.trace.last = time end
@@ -15018,7 +15049,13 @@ function watcher.dissector(tvb, pinfo, tree)
     end
     row = take(tvb, pinfo, time)
   end
-  if row then spark.draw_row(row, tvb, pinfo, tree) end
+  if not row then return end
+  if row.findings or row.notes then
+    drawn, own = row, own or Dissector.get("spark")
+    own:call(tvb, pinfo, tree)
+  else
+    spark.draw_row(row, tvb, pinfo, tree)
+  end
 end
 
 register_postdissector(watcher)
@@ -15321,7 +15358,9 @@ end
 --- The page of a finding, as `sparkshark explain` has it.
 local function explain(code)
   local spec, out, steps = FINDINGS[code], {}, {}
-  for place, text in ipairs(spec.fix) do steps[place] = spark.rules.fill(text, constants.commands.explain.ANY_SERVER) end
+  for place, text in ipairs(spec.fix) do
+    steps[place] = spark.rules.fill(text, constants.commands.explain.ANY_SERVER)
+  end
   paragraph(out, code .. "  ", spec.title)
   out[#out + 1] = ""
   paragraph(out, "", spec.means)
@@ -15351,12 +15390,17 @@ end
 
 local function statistics()
   local tap = Listener.new("frame")
-  local window
+  local window, is_closed
   function tap.packet() end
   function tap.reset() end
   function tap.draw()
+    if is_closed then return end
     if gui_enabled() then
-      window = window or show("Spark: verdict", "")
+      if not window then
+        window = show("Spark: verdict", "")
+        -- A closed window cannot be written to.
+        window:set_atclose(function() is_closed = true end)
+      end
       window:set(report())
     else
       io.stdout:write(report())

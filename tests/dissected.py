@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -20,9 +20,8 @@ from analyzer.conversation import Conversation
 from analyzer.findings import JUDGED_IN_WIRESHARK
 from analyzer.messages import SparkMessage
 from analyzer.trace import Trace
-from analyzer.wording import endpoint, printable
+from analyzer.wording import endpoint
 
-NOISE: Final = {"Running as user"}
 LAYERS: Final = "spark _ws.lua"
 END: Final = "</pdml>"
 TITLE: Final = "Spark Core cloud protocol, "
@@ -38,7 +37,7 @@ class Item:
 
     def get(self, name: str) -> str | None:
         """The value of ``spark.NAME``, if it is there."""
-        return self.fields.get("spark." + name, [None])[0]  # type: ignore[list-item]
+        return self.fields.get("spark." + name, [None])[0]
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Row:
 
     def get(self, name: str) -> str | None:
         """The value of ``spark.NAME`` of the row itself."""
-        return self.fields.get("spark." + name, [None])[0]  # type: ignore[list-item]
+        return self.fields.get("spark." + name, [None])[0]
 
 
 @dataclass
@@ -90,7 +89,11 @@ class Run:
     def messages(self) -> list[tuple[str, str, str]]:
         """Sender, name and plaintext of every message that opened, in the order of the rows."""
         return [
-            (item.get("direction") or row.get("direction") or "", item.get("message") or "", (item.get("plaintext") or "").replace(":", ""))
+            (
+                item.get("direction") or row.get("direction") or "",
+                item.get("message") or "",
+                (item.get("plaintext") or "").replace(":", ""),
+            )
             for row, item in self.items
             if item.get("message")
         ]
@@ -114,7 +117,7 @@ def _fields(element: ElementTree.Element) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for child in _children(element):
         name = child.get("name") or ""
-        if name.startswith("spark.") or name.startswith("_ws.lua.error"):
+        if name.startswith(("spark.", "_ws.lua.error")):
             found.setdefault(name, []).append(child.get("show") or "")
     return found
 
@@ -145,7 +148,7 @@ def read(output: str) -> Run:
     """Read what tshark printed."""
     pdml, _, report = output.partition(END)
     rows, packets = [], 0
-    for packet in ElementTree.fromstring(pdml + END):
+    for packet in ElementTree.fromstring(pdml + END):  # noqa: S314 - our own tshark wrote it
         packets += 1
         number = 0
         for layer in packet:
@@ -158,7 +161,7 @@ def read(output: str) -> Run:
     return Run(rows, report.lstrip("\n"), packets)
 
 
-@lru_cache(maxsize=None)
+@cache
 def dissect(tshark: Tshark, path: str, *options: str) -> Run:
     """Run tshark over a capture (a path that it can read). Nothing may go wrong on the way."""
     done = tshark.run("-r", path, *options, "-T", "pdml", "-J", LAYERS, "-z", "spark")
@@ -213,25 +216,36 @@ def _message(message: SparkMessage) -> tuple[str, str, str]:
 
 
 def value_text(value: object) -> str:
-    """A value as the plugin writes it where it is text."""
+    """A value as the plugin writes it where it is text, before what does not print is escaped."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{printable(key)}: {value_text(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ", ".join(value_text(item) for item in value)
-    return printable(value) if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else repr(value)
+
+
+def unescaped(text: str) -> str:
+    """Shown text as it was. Wireshark may have doubled the backslash of what the plugin had escaped."""
+    text = text.replace("\\\\", "\\")
+    return re.sub(r"\\(?:x(..)|u(....)|U(.{8}))", lambda found: chr(int(found.group(found.lastindex or 1), 16)), text)
 
 
 def same_value(shown: str, value: object) -> bool:
     """Whether a field of any type shows this value (Wireshark writes flags as 1 or as True, by version)."""
-    if shown == value_text(value):
+    if unescaped(shown) == value_text(value).replace("\\\\", "\\"):
         return True
     if isinstance(value, bool):
         return shown in ({"1", "True"} if value else {"0", "False", ""})
     return isinstance(value, float) and bool(shown) and float(shown) == value
+
+
+def is_that(text: str, name: str, value: object) -> bool:
+    """Whether the text of a value without a field of its own is that of this one."""
+    return text.startswith(f"{name}: ") and same_value(text[len(name) + 2 :], value)
 
 
 def differing_values(item: Item, message: SparkMessage) -> list[str]:
@@ -240,14 +254,20 @@ def differing_values(item: Item, message: SparkMessage) -> list[str]:
     for name, value in message.values.items():
         if value is None:
             continue
-        own = [field for field in left if field.startswith("spark.") and field.count(".") == 2 and
-               field.endswith("." + name) and not field.startswith(("spark.frame.", "spark.session."))]
+        own = [
+            field
+            for field in left
+            if field.startswith("spark.")
+            and field.count(".") == 2
+            and field.endswith("." + name)
+            and not field.startswith(("spark.frame.", "spark.session."))
+        ]
         if own:
             shown = left[own[0]].pop(0)
             if not same_value(shown, value):
                 wrong.append(f"{own[0]} is {shown!r}, not {value!r}")
-        elif f"{name}: {value_text(value)}" in left.get("spark.value", []):
-            left["spark.value"].remove(f"{name}: {value_text(value)}")
+        elif texts := [text for text in left.get("spark.value", []) if is_that(text, name, value)]:
+            left["spark.value"].remove(texts[0])
         else:
             wrong.append(f"no {name} = {value!r}")
     wrong += [f"{field} {shown}" for field, shown in left.items() if shown and field == "spark.value"]

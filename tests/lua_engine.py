@@ -10,6 +10,8 @@ import importlib
 from functools import lru_cache
 from typing import Any, Final
 
+import lua_coverage
+
 from analyzer.wireshark.generate import generate
 
 VERSIONS: Final = ("lua51", "lua52", "lua53", "lua54")
@@ -35,4 +37,4 @@ def engine(version: str, before: bytes = b"") -> tuple[Any, Any]:
     lua = runtime(version)
     if before:
         lua.execute(before)
-    return lua, lua.execute(plugin())
+    return lua, lua_coverage.load(lua, plugin()) if lua_coverage.folder() else lua.execute(plugin())

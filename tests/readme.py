@@ -1,8 +1,8 @@
 """The README's outputs and tables are made, not written:  python -m tests.readme
 
 In a block that begins with ```` ```console ````, each ``$ sparkshark ...`` (and ``$ tshark ...``, with the plugin) is
-followed by what it prints (``| head -N`` keeps N lines of that). Between ``<!-- NAME -->`` and ``<!-- end -->`` stands the
-table of that name.
+followed by what it prints (``| head -N`` keeps N lines of that). Between ``<!-- NAME -->`` and ``<!-- end -->`` stands
+the table of that name.
 """
 
 from __future__ import annotations

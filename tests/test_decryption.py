@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -25,10 +26,16 @@ from keyed import (
     whole,
 )
 
+from analyzer.decryption import PROOF
 from analyzer.keys import KeyRing
 from analyzer.pipeline import analyze
-from analyzer.simulate import FIRMWARES, SCENARIOS, Packet
+from analyzer.session import SessionOpener
+from analyzer.simulate import FIRMWARES, SCENARIOS, Packet, exchanges, finish, make_world
+from analyzer.simulate.conversation import Conversation as Told
+from analyzer.simulate.keys import SERVER_BITS
 from analyzer.simulate.messages import FirmwareName
+from analyzer.simulate.scenarios.steps import BAD_SIGNATURE, cannot_use_offer, until_offer
+from analyzer.streams import Sender
 from analyzer.trace import Trace
 
 HEALTHY = [name for name in NAMES if truth(name)["correct_analysis"]["verdict"] == "healthy"]
@@ -332,6 +339,44 @@ def test_frames_of_a_dead_key_stay_out_of_the_messages(name: str, tmp_path: Path
     assert noted == sum(len(c.dead_frames) for c in trace.conversations) > 0
     for session in simulation.truth["sessions"]:
         assert whole(conversation_of(trace, session), "device") == sent(session, "device")
+
+
+def test_a_login_without_a_word_leaves_the_key_of_the_session_before(tmp_path: Path) -> None:
+    """The device refuses the server's signature and never takes the key that it was offered; long after, and in the
+    connections that follow, it pings under the one that it holds.
+    """
+    world = make_world()
+    device = world.add_device()
+    told = Told(world, device, at=0.0)
+    told.handshake()
+    exchanges.after_hello(told)
+    told.close("device", after=2.0)
+    told.outcome("planned", "disconnect: socket close")
+    world.server.signer_name = "other-server"
+    world.server.signer = world.private_key("other-server", SERVER_BITS)
+    for _ in range(4):
+        told = Told(world, device, at=told.now + 400.0)
+        until_offer(told)
+        cannot_use_offer(told, BAD_SIGNATURE)
+    simulation = finish(world)
+    trace = play(simulation, key_folder(simulation, tmp_path, "core-a.pem", "server.pem"))
+    dead = "ping under the key of an earlier session"
+    assert [[frame.dead for frame in c.dead_frames] for c in trace.conversations] == [[], [dead], [], [dead], []]
+    assert [c.reached for c in trace.conversations] == ["established"] + ["session"] * 4
+    assert [bool(c.messages) for c in trace.conversations] == [True] + [False] * 4
+
+
+def test_an_identity_is_opened_once_while_frames_wait_for_a_session_key(tmp_path: Path) -> None:
+    simulation = simulate("healthy")
+    key_folder(simulation, tmp_path)
+    keys = KeyRing.load(*sorted(tmp_path.iterdir()), session_keys=["00" * 40])
+    assert keys.server_private
+    without_offer = [packet for packet in simulation.packets if packet.label != "offer"]
+    with patch.object(SessionOpener, "identity", autospec=True, side_effect=SessionOpener.identity) as opening:
+        [conversation] = play(simulation, keys, without_offer).conversations
+    assert opening.call_count == 1
+    assert conversation.device.id
+    assert conversation.live_frames(Sender.SERVER) > PROOF
 
 
 def test_frames_of_another_cipher_do_not_open_and_spoil_no_other(tmp_path: Path) -> None:

@@ -824,6 +824,14 @@ def test_bad_key_log_lines_are_reported_by_number_and_passed_over() -> None:
     )
 
 
+def test_a_mark_that_an_editor_put_before_a_key_log_costs_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "keys.log"
+    path.write_text(key_log_line(NONCE, SessionKey.from_blob(BLOB)) + "\n", encoding="utf-8-sig")
+    ring = KeyRing.load(keylogs=[path])
+    assert ring.session_keys_for(NONCE) == (SessionKey.from_blob(BLOB),)
+    assert ring.warnings == ()
+
+
 def test_two_keys_for_one_nonce_are_both_kept() -> None:
     keys = [SessionKey.from_blob(BLOB), SessionKey.from_blob(NONCE)]
     log = read_key_log("\n".join(key_log_line(NONCE, key) for key in keys))

@@ -1,8 +1,8 @@
 """The plugin's engine as a whole: conversations, what each packet completes, and whose the bytes are.
 
 The same packets go through the Python stages and through the plugin's; what both know must be the same. On purpose the
-plugin differs in little: it waits for late copies of acknowledged bytes for milliseconds only, gives up on others when nothing
-is heard of the peer, and verifies no checksums.
+plugin differs in little: it waits for late copies of acknowledged bytes for milliseconds only, gives up on others when
+nothing is heard of the peer, and verifies no checksums.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class Plugin:
         ring = {b"device_key": folder, b"server_key": b"", b"keylog": b"" if keylog is None else str(keylog).encode()}
         return self.spark[b"KeyRing"][b"load"](self.lua.table_from(ring))
 
-    def analysis(self, keys: Any = None, ports: Iterable[int] = (SPARK_PORT,)) -> Any:
-        options = {b"ports": self.lua.table_from(dict.fromkeys(ports, True))}
+    def analysis(self, keys: Any = None, ports: Iterable[int] = (SPARK_PORT,), *, in_order: bool = True) -> Any:
+        options = {b"ports": self.lua.table_from(dict.fromkeys(ports, True)), b"in_order": in_order}
         if keys is not None:
             options[b"keys"] = keys
         analysis = self.spark[b"Analysis"][b"new"](self.lua.table_from(options))
@@ -592,6 +592,24 @@ def test_holes_and_lost_framing_are_told_in_their_packet() -> None:
     assert packets[b"lost"] == told[-2].number
     (listed,) = fed.conversations[0][b"holes"].values()
     assert listed[b"offset"] == hole[b"offset"]
+
+
+def test_with_the_preference_off_nothing_waits_for_late_segments_and_that_is_said() -> None:
+    talk = Talk().open().handshake().hello()
+    talk.send(DEVICE, frame(talk.rng), acked=False)
+    talk.send(DEVICE, frame(talk.rng), acked=False)
+    late, early = talk.segments[-2:]
+    talk.segments[-2:] = [replace(early, number=late.number), replace(late, number=early.number)]
+    plugin = lua("lua52")
+    analysis = plugin.analysis(in_order=False)
+    told = [analysis[b"take"](analysis, plugin.segment(one, talk.segments[0].time_ns)) for one in talk.segments]
+    conversation, items = told[-2]
+    hole, shown = (items[place] for place in (1, 2))
+    assert hole[b"hole"][b"reason"] == b"not waited for: 'Put late segments in their place' is off"
+    assert shown[b"frame"][b"packet"] == late.number
+    assert not list(told[-1][1].values())
+    [finding] = (f for f in analysis[b"judge"](analysis, conversation).values() if f[b"code"] == b"SPK703")
+    assert b"is off" in finding[b"evidence"][1][b"text"]
 
 
 def test_what_is_unfinished_is_told() -> None:

@@ -529,6 +529,15 @@ def test_damage_changes_only_what_it_says(tmp_path: Path) -> None:
     assert spoiled[first + 1] in packets
 
 
+def test_packets_without_ip_to_be_seen_suffer_only_what_they_can() -> None:
+    packets = simulate("encrypted-wifi").packets
+    contents = [packet.data for packet in packets]
+    assert sorted(p.data for p in damage.two_interfaces(packets)) == sorted(2 * contents)
+    assert sorted(p.data for p in damage.duplicate(packets, "routed")) == sorted(2 * contents)
+    sent = [replace(packet, sender="device") for packet in packets]
+    assert damage.offload(sent, "device") == sent
+
+
 def test_two_interfaces_stay_apart_in_pcapng(tmp_path: Path) -> None:
     path = tmp_path / "two.pcapng"
     simulation = simulate("two-interfaces")

@@ -5,38 +5,39 @@ The measure is the analyzer on the same file, or the same plugin on the untouche
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import struct
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
 import pytest
+from capture_files import pcap_header, record
 from dissected import (
     Run,
-    codes_of,
+    differing_values,
     dissect,
     expected_messages,
     expected_statistics,
     listed_statistics,
     write_capture,
 )
+from judging import shipped
+from tcp_talk import DEVICE, SERVER, Talk
 from test_wireshark import EACH_TSHARK, KEYS, TWO_PASSES
 from wireshark import Tshark
 
 from analyzer import KeyRing, analyze
-from analyzer.capture import Packet
 from analyzer.network import Decoder
-from analyzer.network.units import ACK, FIN, PSH, RST, SYN, Segment
-from analyzer.simulate import LINK_TYPES, Simulation, damage, simulate
-from analyzer.simulate.simulation import pcap, pcapng
-from analyzer.simulate.wire import Packet as WirePacket
-from analyzer.trace import Trace
-from capture_files import pcap_header, record
-from judging import shipped
+from analyzer.network.units import FIN, RST, SYN, Segment
+from analyzer.simulate import Conversation, finish, make_world
+from analyzer.wireshark.generate import FILE_NAME, generate
 
 PASSES: Final = ((), (TWO_PASSES,))
 
@@ -116,7 +117,7 @@ LINKS: Final[dict[str, tuple[int, Callable[[Segment], bytes]]]] = {
     "null": (0, lambda s: bytes.fromhex("02000000") + ip4(s)),
     "loop": (108, lambda s: bytes.fromhex("00000002") + ip4(s)),
     "ppp": (9, lambda s: bytes.fromhex("ff030021") + ip4(s)),
-    "wifi": (105, lambda s: _wifi(s)),
+    "wifi": (105, lambda s: _wifi(s)),  # noqa: PLW0108 - it is defined below
     "radiotap": (127, lambda s: bytes.fromhex("0000 0800 00000000") + _wifi(s)),
 }
 
@@ -133,7 +134,7 @@ def _wifi(segment: Segment) -> bytes:
     return head + bytes.fromhex("aaaa030000000800") + ip4(segment)
 
 
-@lru_cache(maxsize=None)
+@cache
 def segments_of(name: str) -> tuple[Segment, ...]:
     """The TCP segments of a shipped capture."""
     decode = Decoder().decode
@@ -189,7 +190,7 @@ def split(segments: Sequence[Segment], *, seed: int = 1) -> list[Segment]:
             out.append(segment)
             continue
         cuts = sorted({0, segment.length, *(rng.randrange(segment.length) for _ in range(3))})
-        for place, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for place, (start, stop) in enumerate(itertools.pairwise(cuts)):
             out.append(piece(segment, start, stop, later_ns=place * 2000))
     return out
 
@@ -248,8 +249,9 @@ def extended(segments: Sequence[Segment]) -> list[Segment]:
     for segment in segments:
         if segment.length >= 8:
             out.append(piece(segment, 0, segment.length // 2))
-            segment = replace(segment, time_ns=segment.time_ns + 300_000_000 % 900_000, ip_id=(segment.ip_id or 0) ^ 0x5555)
-        out.append(segment)
+            out.append(replace(segment, time_ns=segment.time_ns + 300_000, ip_id=(segment.ip_id or 0) ^ 0x5555))
+        else:
+            out.append(segment)
     return out
 
 
@@ -326,11 +328,10 @@ def never_acknowledged(segments: Sequence[Segment]) -> list[Segment]:
     lost = [s for s in segments if s.length and not from_device(s)][12]
     out = []
     for segment in segments:
-        if segment is lost:
-            continue
         if from_device(segment) and (segment.ack - lost.seq) % 2**32 < 2**31:
-            segment = replace(segment, ack=lost.seq)
-        out.append(segment)
+            out.append(replace(segment, ack=lost.seq))
+        elif segment is not lost:
+            out.append(segment)
     return out
 
 
@@ -420,7 +421,9 @@ def test_without_order_a_late_segment_is_lost_and_said_so(tshark: Tshark, folder
     for passes in PASSES:
         run = dissect(tshark, shared, *passes, *ORDER_OFF, *keys_of(tshark))
         assert len(whole.messages) - 2 <= len(run.messages) < len(whole.messages)
-        (hole,) = [row for row in run.rows if any("bytes missing" in note for note in row.notes + [i.text for i in row.items])]
+        (hole,) = [
+            row for row in run.rows if any("bytes missing" in note for note in row.notes + [i.text for i in row.items])
+        ]
         assert hole.number == place + 1
 
 
@@ -431,7 +434,9 @@ def test_without_order_a_late_segment_is_lost_and_said_so(tshark: Tshark, folder
 def test_another_port(tshark: Tshark, folder: Path) -> None:
     swap = {5683: 9999}
     moved = [
-        replace(s, source_port=swap.get(s.source_port, s.source_port), target_port=swap.get(s.target_port, s.target_port))
+        replace(
+            s, source_port=swap.get(s.source_port, s.source_port), target_port=swap.get(s.target_port, s.target_port)
+        )
         for s in segments_of("healthy-full")
     ]
     _, shared = write_capture(tshark, "port-9999.pcap", written(moved), folder)
@@ -451,8 +456,6 @@ def test_another_port(tshark: Tshark, folder: Path) -> None:
 @lru_cache(maxsize=1)
 def logged() -> tuple[bytes, str]:
     """The nonce of mid-session.pcap's session (not in the capture), and its session key."""
-    import json
-
     session = json.loads(Path("captures/mid-session.truth.json").read_text())["sessions"][0]
     return bytes.fromhex(session["nonce"]), session["session_key"]["hex"]
 
@@ -484,8 +487,6 @@ CONTENT: Final = bytes.fromhex("5145aa") + b"\xff21.5"
 
 def coap_session(*turns: tuple[bool, bytes], version: int = 4, midway: bool = False) -> bytes:
     """A capture of a TCP connection to 5683 in which (from the client, bytes) follow each other."""
-    from tcp_talk import DEVICE, SERVER, Talk
-
     talk = Talk(device_end=(DEVICE_ADDRESS, 40123))
     talk.open()
     for client, data in turns:
@@ -520,7 +521,290 @@ def test_genuine_coap_is_left_exactly_as_it_was(tshark: Tshark, story: str) -> N
 
 
 def without_traces(text: str) -> list[str]:
-    """What tshark printed, without the two things that Wireshark itself adds wherever a Lua dissector is asked: its name
-    among the protocols of a frame, and an empty item in JSON."""
+    """What tshark printed, without the two things that Wireshark itself adds wherever a Lua dissector is asked: its
+    name among the protocols of a frame, and an empty item in JSON.
+    """
     lines = text.replace(":tcp:spark", ":tcp").splitlines()
     return [line.rstrip(",") for line in lines if '"_ws.lua.fake"' not in line]
+
+
+# -- keys that are none ------------------------------------------------------------------------------------------
+
+
+def notes_of(run: Run) -> list[str]:
+    """What the plugin says about the keys it was given."""
+    return [note for row in run.rows for note in row.expert_notes]
+
+
+def key_folder(tshark: Tshark, name: str, files: dict[str, bytes]) -> str:
+    """A folder of files, and of folders where a name has a slash; returns its path for tshark."""
+    folder = tshark.workspace / name
+    for place, content in files.items():
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    for each in (folder, *folder.rglob("*")):
+        each.chmod(0o755 if each.is_dir() else 0o644)
+    return "/" + str(folder.relative_to(tshark.root)) if str(tshark.root) != "/" else str(folder)
+
+
+PEM: Final = (KEYS / "core-a.pem").read_bytes()
+NO_KEYS: Final = {
+    "device_key": {
+        "random.bin": random.Random(4).randbytes(3000),
+        "some.txt": b"hello\nworld\n",
+        "empty": b"",
+        "half.pem": PEM[:300],
+        "zeros": bytes(4096),
+        "lines": b"-----BEGIN RSA PRIVATE KEY-----\n" * 500,
+    },
+    "server_key": {"random.bin": random.Random(5).randbytes(500), "empty": b""},
+    "keylog": {"empty": b"", "pem": PEM},
+}
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize(
+    ("preference", "name"), [(preference, name) for preference, files in NO_KEYS.items() for name in files]
+)
+def test_a_file_without_a_key_gives_one_note(tshark: Tshark, preference: str, name: str) -> None:
+    path = tshark.write(name, NO_KEYS[preference][name])
+    run = dissect(tshark, tshark.share(Path("captures/key-mismatch-retries.pcap")), "-o", f"spark.{preference}:{path}")
+    about = [note for note in notes_of(run) if note.startswith(f"spark.{preference}: {path}: ")]
+    assert about == notes_of(run)
+    assert len(about) == 1 or (preference == "keylog" and len(about) < 10)
+    assert {"SPK206"} <= run.codes
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("preference", ["device_key", "server_key", "keylog"])
+def test_a_path_that_leads_nowhere_gives_one_note(tshark: Tshark, preference: str) -> None:
+    capture = tshark.share(Path("captures/key-mismatch-retries.pcap"))
+    for path in ("/nowhere/at all", "nowhere", "/etc/shadow", "/proc/1/mem"):
+        run = dissect(tshark, capture, "-o", f"spark.{preference}:{path}")
+        (note,) = notes_of(run)
+        assert note.startswith(f"spark.{preference}: {path}: ")
+        assert {"SPK206"} <= run.codes
+
+
+@EACH_TSHARK
+def test_a_garbage_key_log_is_said_to_be_one_and_not_line_by_line(tshark: Tshark) -> None:
+    path = tshark.write("garbage.log", b"\n".join(random.Random(9).randbytes(40).hex().encode() for _ in range(5000)))
+    run = dissect(tshark, tshark.share(Path("captures/healthy-full.pcap")), "-o", f"spark.keylog:{path}")
+    assert 1 <= len(notes_of(run)) < 10
+    assert run.codes >= {"SPK001"}
+
+
+@EACH_TSHARK
+def test_paths_as_people_type_them(tshark: Tshark) -> None:
+    folder = key_folder(tshark, "my keys", {"core a.pem": PEM, "deeper/core-b.pem": PEM, "notes.txt": b"mine"})
+    home = key_folder(tshark, "home", {"typed key.pem": PEM})
+    capture = tshark.share(Path("captures/healthy-full.pcap"))
+    typed = (
+        folder,
+        f"{folder}/",
+        f'"{folder}"',
+        f"'{folder}/core a.pem'",
+        f"  {folder}/core a.pem ",
+        "~/typed key.pem",
+    )
+    for path in typed:
+        run = dissect(tshark, capture, "-o", f"spark.device_key:{path}")
+        assert len(run.messages) == 67, (path, home)
+        assert len(notes_of(run)) <= 1
+
+
+@EACH_TSHARK
+def test_a_folder_with_a_thousand_files(tshark: Tshark) -> None:
+    rng = random.Random(11)
+    files = {f"{number:04}.bin": rng.randbytes(600) for number in range(1000)}
+    folder = key_folder(tshark, "thousand", {**files, "0500.pem": PEM})
+    run = dissect(tshark, tshark.share(Path("captures/healthy-full.pcap")), "-o", f"spark.device_key:{folder}")
+    (note,) = notes_of(run)
+    assert "1 of 1001" in note.replace(",", "")
+    assert len(run.messages) == 67
+
+
+# -- damage without sense ------------------------------------------------------------------------------------------
+
+
+def moved(segments: Sequence[Segment], number: int) -> list[Segment]:
+    """The same session from another device, so that many fit into one capture."""
+    address = bytes((10, 1 + number // 200, number % 200, 9))
+    port = 20_000 + number
+    out = []
+    for segment in segments:
+        if from_device(segment):
+            out.append(replace(segment, source=address, source_port=port))
+        else:
+            out.append(replace(segment, target=address, target_port=port))
+    return out
+
+
+def mutated(segments: Sequence[Segment], rng: random.Random) -> list[bytes]:
+    """Frames of a session of which some are damaged anywhere, lost, repeated or out of place."""
+    frames = []
+    for segment in segments:
+        payload = bytearray(segment.payload)
+        chance = rng.random()
+        if payload and chance < 0.12:
+            for _ in range(rng.choice((1, 1, 2, 20))):
+                payload[rng.randrange(len(payload))] = rng.randrange(256)
+        elif payload and chance < 0.2:
+            payload[:2] = rng.choice((b"\0\0", b"\xff\xff", b"\0\x11", b"\x04\x10", b"\0\x10", rng.randbytes(2)))
+        elif payload and chance < 0.24:
+            del payload[rng.randrange(len(payload)) :]
+        elif chance < 0.28:
+            payload += rng.randbytes(rng.randrange(1, 900))
+        seq, ack, flags = segment.seq, segment.ack, segment.flags
+        if rng.random() < 0.04:
+            flags = rng.randrange(64)
+        if rng.random() < 0.06:
+            seq = rng.choice((rng.randrange(2**32), seq + rng.randrange(-3000, 3000))) % 2**32
+        if rng.random() < 0.03:
+            ack = (ack + rng.randrange(-3000, 70000)) % 2**32
+        strange = replace(segment, payload=bytes(payload), length=len(payload), seq=seq, ack=ack, flags=flags)
+        data = bytearray(ethernet(ip4(strange)))
+        if rng.random() < 0.03:
+            data[rng.randrange(14, 54)] = rng.randrange(256)
+        if rng.random() < 0.02:
+            del data[rng.randrange(1, len(data)) :]
+        frames += [bytes(data)] * rng.choice((1, 1, 1, 1, 1, 1, 1, 0, 2))
+    for _ in range(rng.choice((0, 1, 5))):
+        a, b = rng.randrange(len(frames)), rng.randrange(len(frames))
+        frames[a], frames[b] = frames[b], frames[a]
+    return frames
+
+
+FUZZED: Final = (
+    "healthy-full",
+    "key-mismatch-retries",
+    "mid-session",
+    "no-nonce",
+    "lossy-link",
+    "coap-over-tcp",
+    "wrong-service-http302",
+    "bad-signature",
+)
+
+
+def fuzzed(seed: int, sessions: int) -> bytes:
+    """A capture of many mutated sessions at once."""
+    rng = random.Random(seed)
+    lanes = []
+    for number in range(sessions):
+        name = rng.choice(FUZZED)
+        segments = list(segments_of(name))
+        if len(segments) > 150:
+            start = rng.randrange(len(segments) - 149)
+            segments = segments[start : start + 150]
+        lanes.append(mutated(moved(segments, number), rng))
+    out, time = [pcap_header()], 1_700_000_000_000_000
+    while lanes:
+        lane = rng.choice(lanes)
+        frame = lane.pop(0)
+        if not lane:
+            lanes.remove(lane)
+        time += rng.choice((100, 100, 2000, 40_000))
+        out.append(record(frame, time // 10**6, time % 10**6, original=max(len(frame), rng.choice((0, 0, 0, 1500)))))
+    return b"".join(out)
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("options", [(), ("-o", "spark.reassemble_out_of_order:FALSE")], ids=["ordered", "unordered"])
+def test_nonsense_never_stops_it(tshark: Tshark, seed: int, options: tuple[str, ...]) -> None:
+    shared = tshark.write("fuzzed.pcap", fuzzed(seed, 12))
+    keys = keys_of(tshark)
+    one = dissect.__wrapped__(tshark, shared, *options, *keys)
+    two = dissect.__wrapped__(tshark, shared, TWO_PASSES, *options, *keys)
+    assert one.packets == two.packets
+    # A key is sure only after some frames; then the second pass opens those too. Nothing else differs.
+    assert one.report == two.report
+
+
+def bombs(rng: random.Random) -> Iterable[bytes]:
+    """Messages that a peer with the right key could send: options without end, numbers out of range, deep JSON."""
+    yield b""
+    yield b"\x40"
+    yield b"\x4f\x02\0\1" + bytes(15)
+    yield b"\x40\x02\0\1" + b"\x11a" * 300
+    yield b"\x40\x02\0\1" + b"\xb1E" + b"\x01a" * 300
+    yield b"\x40\x02\0\1" + b"\xee\xff\xff\xff\xff" * 20
+    yield b"\x40\x02\0\1" + b"\xb1h\xff" + bytes(range(200))
+    yield b"\x40\x02\0\1" + b"\xb1E\x0d\xff" + b"n" * 268 + b"\xff" + b"\xf0\x9f\x92\x80" * 40
+    yield b"\x40\x02\0\1" + b"\xb1d\xff" + b"[" * 700
+    yield b"\x61\x45\0\1\1\xff" + b'{"f":' + b'{"a":' * 150
+    yield b"\x61\x45\0\1\1\xff" + b'{"v":{"x":1e999,"y":-0,"z":123456789012345678901234567890},"p":-5,"m":[1,null,[]]}'
+    yield b"\x51\x45\0\1\1\xff" + b"\xff" * 8
+    yield b"\x41\x01\0\2\2" + b"\xb1v" + b"\x0c" + b"temperature1"[:12]
+    for _ in range(40):
+        yield rng.randbytes(rng.randrange(4, 300))
+    for letter in b"hedfvtscuEGz":
+        body = rng.randbytes(rng.randrange(0, 60))
+        for first in (b"\x40\x01", b"\x50\x02", b"\x40\x03", b"\x41\x02", b"\x61\x44", b"\x40\x45"):
+            token = rng.randbytes(1) if first[0] & 15 else b""
+            yield first + rng.randbytes(2) + token + bytes((0xB1, letter)) + (b"\xff" + body if body else b"")
+
+
+@EACH_TSHARK
+@pytest.mark.parametrize("firmware", ["core-2014", "photon-1.4"])
+def test_messages_under_the_right_key_may_hold_anything(tshark: Tshark, firmware: str, folder: Path) -> None:
+    world = make_world(seed=7, firmware=firmware)  # type: ignore[arg-type]
+    device = world.add_device()
+    conversation = Conversation(world, device, at=0.0)
+    conversation.handshake()
+    rng = random.Random(7)
+    for number, coap in enumerate(bombs(rng)):
+        says = conversation.device_says if number % 3 else conversation.server_says
+        says(coap, after=0.02)
+    simulation = finish(world)
+    path, shared = write_capture(tshark, f"bombs-{firmware}.pcap", simulation.capture(), folder)
+    keys = key_folder(tshark, f"bomb-keys-{firmware}", simulation.keys)
+    names = [str(tshark.workspace / f"bomb-keys-{firmware}")]
+    trace = analyze(path, keys=KeyRing.load(*names))
+    for passes in PASSES:
+        run = dissect(tshark, shared, "-o", f"spark.device_key:{keys}", *passes)
+        assert sorted(run.messages) == sorted(expected_messages(trace))
+        for (row, item), message in zip(
+            sorted(((r, i) for r, i in run.items if i.get("message")), key=lambda one: one[0].number),
+            sorted((m for c in trace.conversations for m in c.messages), key=lambda one: one.packet),
+            strict=True,
+        ):
+            assert row.number == message.packet
+            assert not differing_values(item, message), (row.number, differing_values(item, message))
+
+
+# -- live ----------------------------------------------------------------------------------------------------------
+
+
+@EACH_TSHARK
+def test_live_every_message_comes_as_it_arrives(tshark: Tshark) -> None:
+    """What tshark has been given is answered before the next packet is there."""
+    content = Path("captures/healthy-full.pcap").read_bytes()
+    expected = dissect(tshark, tshark.share(Path("captures/healthy-full.pcap")), *keys_of(tshark))
+    told = {row.number: len(row.items) for row in expected.rows if any(item.get("stage") for item in row.items)}
+    script = "lua_script:" + tshark.write(FILE_NAME, generate().encode())
+    command = [*tshark.command, "tshark", "-l", "-X", script, *keys_of(tshark), "-i", "-", "-Y", "spark.stage"]
+    with subprocess.Popen(
+        [*command, "-T", "fields", "-e", "frame.number"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        process.stdin.write(content[:24])
+        at, number = 24, 0
+        while at < len(content):
+            size = 16 + int.from_bytes(content[at + 8 : at + 12], "little")
+            process.stdin.write(content[at : at + size])
+            process.stdin.flush()
+            at, number = at + size, number + 1
+            if number in told:
+                assert process.stdout.readline().strip() == str(number).encode()
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        watchdog.cancel()

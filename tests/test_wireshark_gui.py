@@ -138,6 +138,10 @@ def test_jumps_and_reloads_change_nothing() -> None:
             count = len(running.settled().looks)
             running.wait_until(lambda seen: any(row[0] == packet for _, row in seen.looks[count:]), act)
 
+        def reloaded(keys: str) -> None:
+            inits = running.settled().inits
+            running.wait_until(lambda seen: seen.inits > inits, lambda: display.press(keys))
+
         def go_to(packet: str) -> None:
             def act() -> None:
                 display.press("Escape", "ctrl+g")
@@ -153,11 +157,8 @@ def test_jumps_and_reloads_change_nothing() -> None:
         go_to("60")
         looked_at("61", lambda: display.press("ctrl+Down"))
         looked_at("60", lambda: display.press("ctrl+Up"))
-        for expected, keys in ((3, "ctrl+r"), (5, "ctrl+shift+l")):
-            running.settled()
-            running.wait_until(
-                lambda seen, least=expected: seen.inits >= least, lambda pressed=keys: display.press(pressed)
-            )
+        reloaded("ctrl+r")
+        reloaded("ctrl+shift+l")
         go_to("60")
         seen = running.settled()
     nothing_wrong(seen)
@@ -199,3 +200,17 @@ def test_the_menus_open_their_windows_and_the_dialog_opens_the_messages() -> Non
     opened = {row for row in shown(seen) if row[MESSAGE]}
     assert opened
     assert opened <= set(listed_by_tshark("healthy-full", keyed=True))
+
+
+def test_a_window_that_was_closed_is_left_alone() -> None:
+    with (
+        screen() as display,
+        wireshark(CAPTURES / "healthy-full.pcap", "-z", "spark", display=display.name) as running,
+    ):
+        display.focus("Spark: verdict")
+        running.settled()
+        running.wait_until(lambda _: display.windows() == ["healthy-full.pcap"], lambda: display.press("Escape"))
+        display.focus("^healthy-full")
+        inits = running.settled().inits
+        running.wait_until(lambda seen: seen.inits > inits, lambda: display.press("ctrl+r"))
+        nothing_wrong(running.settled())

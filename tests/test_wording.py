@@ -183,7 +183,7 @@ NEVER = (
 
 def said_badly(text: str) -> list[str]:
     """What of it is not said here; a quotation of another program's output is not ours."""
-    own = re.sub(r"\S+\.pcap", "", re.sub(r'"[^"]*"', "", text))
+    own = re.sub(r"\S+\.pcap|\bpeer/door\b", "", re.sub(r'"[^"]*"', "", text))  # the latter: a name in the captures
     return [found[0] for word in NEVER if (found := re.search(word, own, re.IGNORECASE))]
 
 

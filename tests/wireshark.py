@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import lua_coverage
+
 from analyzer.wireshark.generate import FILE_NAME, generate
 
 SECOND: Final = "SPARKSHARK_SECOND_WIRESHARK"
@@ -57,7 +59,9 @@ class Tshark:
 
     def run(self, *arguments: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
         """Run it, with the plugin as it would be generated now."""
-        script = ("-X", "lua_script:" + self.write(FILE_NAME, _plugin())) if plugin else ()
+        script: tuple[str, ...] = ("-X", "lua_script:" + self.write(FILE_NAME, _plugin())) if plugin else ()
+        if plugin and lua_coverage.folder():
+            script = ("-X", "lua_script:" + self.write("coverage.lua", lua_coverage.prelude()), *script)
         return subprocess.run(
             [*self.command, "tshark", *script, *arguments],
             capture_output=True,

@@ -100,7 +100,7 @@ function spy.dissector(_, pinfo) probe.write("look", pinfo.visited and "again" o
 function spy.init() probe.write("init") end
 register_postdissector(spy)
 
-local rows, place, busy = {}, 0, false
+local rows, place, busy, done = {}, 0, false, false
 local tap = Listener.new("frame")
 function tap.reset() rows = {} end
 function tap.packet() rows[#rows + 1] = { read() } end
@@ -114,11 +114,12 @@ function tap.draw()
     place = place + 1
     local step = steps[place]
     if not step then break end
-    local done, problem = pcall(step[2])
-    if not done then probe.write("error", step[1], problem) end
+    local went_well, problem = pcall(step[2])
+    if not went_well then probe.write("error", step[1], problem) end
     if step[3] then break end
   end
-  if place > #steps then
+  if place > #steps and not done then
+    done = true
     for _, window in ipairs(probe.windows) do probe.write("window", window[1], window[2]:get_text()) end
     for title, dialog in pairs(probe.dialogs) do
       local labels = {}

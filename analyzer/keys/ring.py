@@ -274,7 +274,7 @@ class _Loader:
         self.asked = True
         try:
             with open(path, "rb") as stream:
-                text = stream.read(LARGEST_KEY_LOG).decode("utf-8", "replace")
+                text = stream.read(LARGEST_KEY_LOG).decode("utf-8-sig", "replace")  # editors put a mark before it
         except OSError as error:
             raise KeyFileError(_unreadable(os.fspath(path), error)) from None
         log = read_key_log(text)

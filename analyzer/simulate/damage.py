@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final, Literal
 
-from analyzer.simulate.wire import Packet, Sender
+from analyzer.simulate.wire import NO_IP, Packet, Sender
 
 _IPV6_HEADER: Final = 40
 _TCP_CHECKSUM: Final = 16
@@ -125,6 +125,8 @@ def _wrong_checksum(packet: Packet) -> Packet:
 
 def _transport(packet: Packet) -> int | None:
     """Where the TCP header begins, if there is one."""
+    if packet.network == NO_IP:
+        return None
     header = packet.data[packet.network :]
     if header[0] >> 4 == 6:
         return packet.network + _IPV6_HEADER if header[6] == _TCP else None
@@ -132,9 +134,11 @@ def _transport(packet: Packet) -> int | None:
 
 
 def _routed(packet: Packet) -> Packet:
-    """Return the same packet one hop further on."""
-    data = bytearray(packet.data)
+    """Return the same packet one hop further on, or as it is when it holds no IP to be seen."""
     start = packet.network
+    if start == NO_IP:
+        return packet
+    data = bytearray(packet.data)
     if data[start] >> 4 == 6:
         data[start + 7] -= 1
     else:

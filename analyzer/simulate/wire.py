@@ -24,6 +24,8 @@ LINK_TYPES: Final[dict[Link, int]] = {
 """Link type numbers as in the header of a pcap file."""
 IEEE_802_11: Final = 105
 """Link type of Wi-Fi frames as monitor mode sees them."""
+NO_IP: Final = -1
+"""Where IP begins in a packet in which none is to be seen."""
 
 Sender = Literal["device", "server"]
 
@@ -35,7 +37,7 @@ class Packet:
     `time_ns` counts from the Unix epoch, `data` is what the file holds, `original_length` what was on the
     wire. `sender` ("device", "server" or "" for anybody else) and `label` ("nonce", "identity", "offer",
     "frame", "syn", "ack", "fin", "rst", ...) are for those who want to damage a certain packet; `network`
-    is where IP begins.
+    is where IP begins, `NO_IP` where none is to be seen.
     """
 
     time_ns: int
@@ -43,7 +45,7 @@ class Packet:
     original_length: int
     sender: str = ""
     label: str = ""
-    network: int = 0
+    network: int = NO_IP
     interface: int = 0
 
 

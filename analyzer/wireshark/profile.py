@@ -31,7 +31,7 @@ COLUMNS: Final = (
     ("Source", "%s"),
     ("Destination", "%d"),
     ("Protocol", "%p"),
-    ("Waited", "%Cus:spark.time_in_step:0:R"),
+    ("Waited, seconds", "%Cus:spark.time_in_step:0:R"),
     ("Finding", "%Cus:spark.finding:0:R"),
     ("Info", "%i"),
 )

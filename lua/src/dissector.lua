@@ -36,7 +36,7 @@ proto.prefs.ports = Pref.range("TCP ports of the server", tostring(SPARK_PORT), 
 proto.prefs.reassemble_out_of_order = Pref.bool(spark.ORDER_PREFERENCE, true,
   "Off: what comes after a missing segment is shown at once, and the message it belongs to is lost")
 
--- -- the state of one capture ------------------------------------------------------------------------------------------
+-- -- the state of one capture -----------------------------------------------------------------------------------------
 
 local analysis, ring, rows, handed, names, by_ports, lasts, appended
 local registered = tostring(SPARK_PORT)
@@ -114,9 +114,19 @@ local function is_foreign(tvb, pinfo)
 end
 
 local claimed, claimed_number
+-- A row on its way through Wireshark, which lists a finding under the protocol that is being dissected.
+local drawn
+
+local function draw_as_spark(tvb, pinfo, tree)
+  local row = drawn
+  drawn = nil
+  spark.draw_row(row, tvb, pinfo, tree)
+  return tvb:len()
+end
 
 --- Claims the payload, or hands it back for good. The packet is drawn by `watcher`.
 function proto.dissector(tvb, pinfo, tree)
+  if drawn then return draw_as_spark(tvb, pinfo, tree) end
   local number = pinfo.number
   if not pinfo.visited and claimed_number ~= number then
     claimed, claimed_number = tvb, number
@@ -126,7 +136,7 @@ function proto.dissector(tvb, pinfo, tree)
   return tvb:len()
 end
 
--- -- a packet seen for the first time -----------------------------------------------------------------------------------
+-- -- a packet seen for the first time --------------------------------------------------------------------------------
 
 --- What stands for an address where only its text is known: 16 bytes, like the longest address.
 local function stand_in(address)
@@ -221,7 +231,8 @@ end
 --- What is known of a conversation for the rows' sake alone.
 local function meet(conversation, pinfo, segment)
   local source, target = pinfo.src_port, pinfo.dst_port
-  local name, other = flow_name(pinfo), tostring(pinfo.dst) .. " " .. target .. " " .. tostring(pinfo.src) .. " " .. source
+  local name = flow_name(pinfo)
+  local other = tostring(pinfo.dst) .. " " .. target .. " " .. tostring(pinfo.src) .. " " .. source
   local from_server = conversation:sender_of(segment) == "server"
   for ports_of, flow in pairs({ [source * PORTS + target] = name, [target * PORTS + source] = other }) do
     local known = by_ports[ports_of]
@@ -348,6 +359,8 @@ local function is_server_port(port)
   return ports[port]
 end
 
+local own
+
 function watcher.dissector(tvb, pinfo, tree)
   local row
   if pinfo.visited then
@@ -363,7 +376,13 @@ function watcher.dissector(tvb, pinfo, tree)
     end
     row = take(tvb, pinfo, time)
   end
-  if row then spark.draw_row(row, tvb, pinfo, tree) end
+  if not row then return end
+  if row.findings or row.notes then
+    drawn, own = row, own or Dissector.get("spark")
+    own:call(tvb, pinfo, tree)
+  else
+    spark.draw_row(row, tvb, pinfo, tree)
+  end
 end
 
 register_postdissector(watcher)

@@ -232,7 +232,8 @@ end
 
 --- A finding as one paragraph: what it says, how sure that is, and the first reason.
 local function finding_text(finding)
-  local text = format("%s %s %s.", finding.code, finding.summary, constants.findings.CONFIDENCE_WORDS[finding.confidence])
+  local sure = constants.findings.CONFIDENCE_WORDS[finding.confidence]
+  local text = format("%s %s %s.", finding.code, finding.summary, sure)
   local first = finding.evidence and finding.evidence[1]
   return first and text .. " " .. first.text or text
 end

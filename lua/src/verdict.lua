@@ -279,7 +279,9 @@ end
 --- The page of a finding, as `sparkshark explain` has it.
 local function explain(code)
   local spec, out, steps = FINDINGS[code], {}, {}
-  for place, text in ipairs(spec.fix) do steps[place] = spark.rules.fill(text, constants.commands.explain.ANY_SERVER) end
+  for place, text in ipairs(spec.fix) do
+    steps[place] = spark.rules.fill(text, constants.commands.explain.ANY_SERVER)
+  end
   paragraph(out, code .. "  ", spec.title)
   out[#out + 1] = ""
   paragraph(out, "", spec.means)
@@ -309,12 +311,17 @@ end
 
 local function statistics()
   local tap = Listener.new("frame")
-  local window
+  local window, is_closed
   function tap.packet() end
   function tap.reset() end
   function tap.draw()
+    if is_closed then return end
     if gui_enabled() then
-      window = window or show("Spark: verdict", "")
+      if not window then
+        window = show("Spark: verdict", "")
+        -- A closed window cannot be written to.
+        window:set_atclose(function() is_closed = true end)
+      end
       window:set(report())
     else
       io.stdout:write(report())
