@@ -99,9 +99,10 @@ def main(arguments: list[str]) -> int:
         entered = {int(line) for path in Path(name).iterdir() for line in path.read_text().split()}
     text = generate()
     where = places(text)
-    wanted = {line for line in executable_lines(text) if line in where}
-    missed = sorted(wanted - entered)
     lines = text.splitlines()
+    # Compilers disagree about which ends of blocks are code.
+    wanted = {n for n in executable_lines(text) if n in where and not re.fullmatch(r"\s*end[ ,;)}]*", lines[n - 1])}
+    missed = sorted(wanted - entered)
     for line in missed:
         part, number = where[line]
         print(f"{part}.lua:{number}: {lines[line - 1].strip()}")

@@ -216,7 +216,7 @@ local function place_of(made, segment, payload_offset, stream_offset)
 end
 
 --- Whether something happened by which the verdict may have changed.
-local function is_news(segment, items, conversation, secrets)
+local function is_news(segment, items, conversation)
   if segment.fin or segment.rst then return true end
   for _, item in ipairs(items) do
     if item.what ~= "frame" or item.dead then return true end
@@ -225,7 +225,7 @@ local function is_news(segment, items, conversation, secrets)
       if conversation.bad_frames <= JUDGED_FRAMES then return true end
     end
   end
-  return secrets == nil and segment.time - conversation.heard >= PAUSE and conversation.reached ~= "established"
+  return segment.time - conversation.heard >= PAUSE and conversation.reached ~= "established"
 end
 
 --- What is known of a conversation for the rows' sake alone.
@@ -304,7 +304,7 @@ local function take(tvb, pinfo, time)
   local length, count = segment.length, #items
   local row = { conversation = conversation, sender = conversation:sender_of(segment) }
   if count > 0 then fill(row, items, segment, payload_offset) end
-  local findings = is_news(segment, items, conversation, conversation.secrets) and untold(conversation) or nil
+  local findings = is_news(segment, items, conversation) and untold(conversation) or nil
   row.findings = findings
   conversation.heard = time
   if count == 0 then

@@ -192,11 +192,12 @@ local function draw_message(item, tree)
   if item.answered then add(tree, field.answered, item.answered) end
 end
 
-local function draw_plaintext(item, tree, pinfo)
+--- Puts the plaintext into a tab of its own, and lets Wireshark's own dissector read it: that one shows the options,
+-- and makes the coap.* filters work. It is a field of ours only where somebody looks.
+local function draw_plaintext(item, tree, pinfo, is_field)
   if item.plaintext == "" then return end
   local plain = ByteArray.new(item.plaintext, true):tvb("Decrypted CoAP")
-  put(tree, field.plaintext, plain())
-  -- Wireshark's own dissector shows the options, and makes the coap.* filters work.
+  if is_field then put(tree, field.plaintext, plain()) end
   if not item.missing then coap:call(plain, pinfo, tree) end
 end
 
@@ -213,7 +214,7 @@ local function draw_frame(item, tree, range, pinfo, key_source)
   add(tree, field.index, item.index)
   if item.name then
     if key_source then add(tree, field.key_source, key_source) end
-    draw_plaintext(item, tree, pinfo)
+    draw_plaintext(item, tree, pinfo, true)
   elseif item.obstacle then
     tree:add_proto_expert_info(spark.undecrypted_expert, item.text)
   end
@@ -254,9 +255,35 @@ local function branch_of(parent, range, text)
   return put(parent, proto, text)
 end
 
+--- Writes the columns: last, because the CoAP dissector writes its own.
+local function write_columns(pinfo, text)
+  local columns = pinfo.cols
+  columns.protocol = "Spark"
+  columns.info = text
+end
+
+local own -- our dissector, as Wireshark knows it
+
+--- Whether a row is one message whose tree nobody sees and whose fields nobody asks for: most are, when a capture is
+-- read. What else a row can hold has to be said all the same: expert infos, bytes put together in a tab.
+local function is_unseen(row, root)
+  local item = row[1]
+  if visible or item == nil or row[2] or not item.index or item.obstacle or row.findings or row.notes then
+    return false
+  end
+  own = own or Dissector.get("spark")
+  return not root:referenced(own)
+end
+
 --- Draws a row into the packet's tree and columns.
 local function draw(row, tvb, pinfo, root)
   visible, put = root.visible, put or root.add
+  if is_unseen(row, root) then
+    local item = row[1]
+    -- Wireshark's own dissector shall not miss a message: it finds out which answers which.
+    if item.plaintext then draw_plaintext(item, root, pinfo, false) end
+    return write_columns(pinfo, row.waiting and info(row) or item.text)
+  end
   local conversation, count, text = row.conversation, #row, info(row)
   local range = count == 1 and range_for(row[1], tvb) or nil
   local tree = branch_of(root, range, text ~= "" and TITLE .. ", " .. text or TITLE)
@@ -287,9 +314,7 @@ local function draw(row, tvb, pinfo, root)
     for _, note in ipairs(row.notes) do tree:add_proto_expert_info(spark.note_expert, note) end
   end
   if count > 0 or row.waiting then
-    -- Last, because the CoAP dissector writes its own.
-    pinfo.cols.protocol = "Spark"
-    pinfo.cols.info = text
+    write_columns(pinfo, text)
   elseif text ~= "" then
     pinfo.cols.info:append("  [" .. text .. "]")
   end
