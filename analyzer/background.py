@@ -6,37 +6,77 @@ that have the shape of ours. All of it bounded; all of it is evidence, none of i
 
 from __future__ import annotations
 
+import re
+import socket
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
 from analyzer.catalogue import (
     DEVICE_ID_SIZE,
+    DEVICE_READ_LIMIT,
     DTLS_PORT,
     IDENTITY_SIZE,
     NONCE_SIZE,
     PRESENCE_PREFIX,
     PRESENCE_SIZE,
+    PROBE_ADDRESS,
+    PROBE_PORT,
     SPARK_PORT,
 )
 from analyzer.frames import chain
-from analyzer.network.units import ACK, SYN, Arp, Datagram, IcmpError, Other, Segment, Unit, address_text
+from analyzer.network.units import ACK, FIN, RST, SYN, Arp, Datagram, IcmpError, Other, Segment, Unit, address_text
 
 FLOWS: Final = 65_536
 """TCP connections on other ports that are looked at for our shape; each is forgotten once it is decided."""
 LOOKUPS: Final = 256
 """Askers and names of the cloud that are remembered."""
+LOOKUP_PACKETS: Final = 16_384
+"""Questions and answers about those names that are kept one by one, all together."""
 ANNOUNCERS: Final = 4096
+MACHINES: Final = 4096
+"""Machines of which it is remembered what else they were answered."""
+ANSWERS: Final = 64
+"""Answers of one kind that are kept for a machine."""
+ANSWER_SPACING: Final = 10_000_000_000
+"""Time (ns) between two answers that are kept: one is enough to show that the network worked then."""
+PROBES: Final = 64
+"""Tests of the internet connection that are kept for a machine."""
 COMPLAINTS: Final = 64
 """ICMP errors about our ports that are kept."""
 QUESTIONS: Final = 1024
 """ARP questions that are remembered."""
+ARP_AGAIN: Final = (500_000_000, 5_000_000_000)
+"""How soon (ns) an ARP question is asked again that got no answer: each second, or some seconds later. What comes
+sooner is a copy of the packet, what comes later may have been answered in between.
+"""
 PORTS: Final = 1024
 MIDWAY_SEGMENTS: Final = 8
 """Packets in a row that are exact runs of frames, for a connection whose start was not captured."""
 CLOUD_NAMES: Final = ("spark.io", "particle.io")
 WEB_PORTS: Final = frozenset((80, 443, 8080))
 DNS_PORT: Final = 53
+DNS_HEADER: Final = 12
+DNS_TYPES: Final = {1: "A", 28: "AAAA"}
+TRUNCATED: Final = 0x02
+"""The bit in the third byte of a DNS answer that says: not all of it is here."""
+NAME: Final = re.compile(rb"[a-z0-9_.-]+")
+_PROBED: Final = (socket.inet_aton(PROBE_ADDRESS), PROBE_PORT)
+MUTE: Final = (round((DEVICE_READ_LIMIT - 1) * 1e9), round((DEVICE_READ_LIMIT + 3) * 1e9))
+"""How long (ns) a connection is open in which a device waits in vain for a greeting: 20 s, and what it needs to
+close."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupPacket:
+    """A question for a name of the cloud, or what came back."""
+
+    packet: int
+    time_ns: int
+    identifier: int
+    kind: str  # of address: "A" or "AAAA"
+    found: tuple[str, ...] | None = None  # None for a question; () when there is no such name or address
+    unread: bool = False  # an answer that the capture cut or that cannot be read
 
 
 @dataclass(slots=True)
@@ -49,8 +89,18 @@ class Lookup:
     asked: int = 0
     answered: int = 0
     failed: int = 0
-    addresses: set[str] = field(default_factory=set)
-    questions_ns: list[int] = field(default_factory=list)  # at most the first 16
+    packets: list[LookupPacket] = field(default_factory=list)
+    complete: bool = True  # whether `packets` holds all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Something else that a machine was answered: a sign that its network works."""
+
+    packet: int
+    time_ns: int
+    source: bytes
+    port: int
 
 
 @dataclass(slots=True)
@@ -61,7 +111,9 @@ class Question:
     time_ns: int
     asker: bytes
     target: bytes
+    last_ns: int = 0
     tries: int = 1
+    insisted: int = 0  # tries that came as soon after the one before as those of a machine that gets no answer
     answer_packet: int | None = None
     answer_ns: int | None = None
 
@@ -86,11 +138,21 @@ class Lookalike:
 
 
 @dataclass(slots=True)
+class Mute:
+    """Connections to a web port in which nobody said a word until the connecting side left after 20 s."""
+
+    port: int
+    first_packet: int
+    count: int = 1
+
+
+@dataclass(slots=True)
 class _Flow:
     server: bytes
     server_port: int
     packet: int
     midway: bool = False
+    accepted_ns: int | None = None  # None as well once somebody has said something
     nonce: bool = False
     runs: int = 0
 
@@ -104,6 +166,10 @@ class Background:
         self.tcp_connections: Counter[int] = Counter()  # connections by server port
         self.tcp_packets: Counter[int] = Counter()
         self.lookups: dict[tuple[str, str], Lookup] = {}
+        self.connected: dict[bytes, list[Answer]] = {}  # who got a connection on another port accepted
+        self.resolved: dict[bytes, list[Answer]] = {}  # who got a name lookup answered, whatever the name
+        self.probes: dict[bytes, list[tuple[int, int]]] = {}  # who tested the internet: packets and times (ns)
+        self.mute: dict[int, Mute] = {}
         self.announcements: dict[bytes, Announcement] = {}
         self.questions: dict[tuple[bytes, bytes], Question] = {}
         self.complaints: list[IcmpError] = []
@@ -111,6 +177,7 @@ class Background:
         self.coap_datagrams = 0
         self.first_coap_datagram: int | None = None
         self.dtls_datagrams = 0
+        self._lookup_packets = 0
         self.first_dtls_datagram: int | None = None
         self._flows: dict[tuple[bytes, int, bytes, int], _Flow] = {}
 
@@ -142,12 +209,23 @@ class Background:
         key = segment.flow
         flow = self._flows.get(key)
         if segment.flags & SYN:
-            if not segment.flags & ACK and (flow is None or flow.midway):
+            if segment.flags & ACK:
+                _keep(self.connected, segment.target, Answer(segment.number, segment.time_ns, *near))
+                if flow is not None and flow.server_port in WEB_PORTS:
+                    flow.accepted_ns = segment.time_ns
+                return
+            if far == _PROBED and (near[0] in self.probes or len(self.probes) < MACHINES):
+                probes = self.probes.setdefault(near[0], [])
+                if len(probes) < PROBES:
+                    probes.append((segment.number, segment.time_ns))
+            if flow is None or flow.midway:
                 if len(self.tcp_connections) < PORTS or far[1] in self.tcp_connections:
                     self.tcp_connections[far[1]] += 1
                 if len(self._flows) < FLOWS:
                     self._flows[key] = _Flow(*far, segment.number)
             return
+        if flow is not None and flow.accepted_ns is not None and (segment.length or segment.flags & (FIN | RST)):
+            self._end_of_silence(flow, segment, segment.time_ns - flow.accepted_ns)
         if not segment.length:
             return
         if flow is None:
@@ -158,6 +236,18 @@ class Background:
                 return
         if flow.runs >= 0:
             self._compare(flow, segment)
+
+    def _end_of_silence(self, flow: _Flow, segment: Segment, waited: int) -> None:
+        """Count a connection to a web port that ended as a device ends it that waits there for a greeting."""
+        flow.accepted_ns = None
+        left = (segment.target, segment.target_port) == (flow.server, flow.server_port)
+        if segment.length or not left or not MUTE[0] <= waited <= MUTE[1]:
+            return
+        known = self.mute.get(flow.server_port)
+        if known is None:
+            self.mute[flow.server_port] = Mute(flow.server_port, flow.packet)
+        else:
+            known.count += 1
 
     def _compare(self, flow: _Flow, segment: Segment) -> None:
         """Follow one connection until it is plain that it has, or has not, the shape of this protocol."""
@@ -214,38 +304,36 @@ class Background:
             self.kinds["UDP"] += 1
 
     def _take_dns(self, datagram: Datagram) -> None:
-        if b"spark\x02io" not in datagram.payload and b"particle\x02io" not in datagram.payload:
+        payload = datagram.payload
+        if len(payload) < DNS_HEADER:
             return
-        import dpkt.dns  # noqa: PLC0415 - only captures with such a question pay for it
-
-        try:
-            message = dpkt.dns.DNS(datagram.payload)
-            names = [question.name.lower() for question in message.qd]
-            answers = [
-                address_text(record.ip if record.type == dpkt.dns.DNS_A else record.ip6)
-                for record in message.an
-                if record.type in (dpkt.dns.DNS_A, dpkt.dns.DNS_AAAA)
-            ]
-        except Exception:
+        is_answer = bool(payload[2] & 0x80)
+        if is_answer:
+            answer = Answer(datagram.number, datagram.time_ns, datagram.source, datagram.source_port)
+            _keep(self.resolved, datagram.target, answer)
+        name, kind = _question(payload)
+        if not name.endswith(CLOUD_NAMES):
             return
-        name = next((n for n in names if n.endswith(CLOUD_NAMES)), None)
-        if name is None:
-            return
-        asker = address_text(datagram.source if message.qr == dpkt.dns.DNS_Q else datagram.target)
+        asker = address_text(datagram.target if is_answer else datagram.source)
         lookup = self.lookups.get((asker, name))
         if lookup is None:
             if len(self.lookups) >= LOOKUPS:
                 return
             lookup = self.lookups[asker, name] = Lookup(asker, name, datagram.number)
-        if message.qr == dpkt.dns.DNS_Q:
+        found = _addresses(datagram) if is_answer else None
+        unread = is_answer and found is None
+        if not is_answer:
             lookup.asked += 1
-            if len(lookup.questions_ns) < 16:
-                lookup.questions_ns.append(datagram.time_ns)
-        elif answers:
+        elif found:
             lookup.answered += 1
-            lookup.addresses.update(answers[:8])
-        else:
-            lookup.failed += 1
+        elif found is not None and kind == "A":
+            lookup.failed += 1  # a name without an IPv6 address is no failure
+        if self._lookup_packets >= LOOKUP_PACKETS:
+            lookup.complete = False
+            return
+        self._lookup_packets += 1
+        identifier = int.from_bytes(payload[:2], "big")
+        lookup.packets.append(LookupPacket(datagram.number, datagram.time_ns, identifier, kind, found, unread))
 
     # -- ARP ------------------------------------------------------------------------------------------------
 
@@ -254,9 +342,55 @@ class Background:
             known = self.questions.get((arp.sender, arp.target))
             if known is not None and known.answer_packet is None:
                 known.tries += 1
+                known.insisted += ARP_AGAIN[0] <= arp.time_ns - known.last_ns <= ARP_AGAIN[1]
+                known.last_ns = arp.time_ns
             elif known is None and len(self.questions) < QUESTIONS:
-                self.questions[arp.sender, arp.target] = Question(arp.number, arp.time_ns, arp.sender, arp.target)
+                self.questions[arp.sender, arp.target] = Question(
+                    arp.number, arp.time_ns, arp.sender, arp.target, arp.time_ns
+                )
         elif arp.operation == 2:
             known = self.questions.get((arp.target, arp.sender))
             if known is not None and known.answer_packet is None:
                 known.answer_packet, known.answer_ns = arp.number, arp.time_ns
+
+
+def _keep(machines: dict[bytes, list[Answer]], machine: bytes, answer: Answer) -> None:
+    """Remember an answer that shows that a machine's network works, if none nearby does so already."""
+    if machine not in machines and len(machines) >= MACHINES:
+        return
+    kept = machines.setdefault(machine, [])
+    if not kept or (len(kept) < ANSWERS and answer.time_ns - kept[-1].time_ns >= ANSWER_SPACING):
+        kept.append(answer)
+
+
+def _question(payload: bytes) -> tuple[str, str]:
+    """Return the name that a DNS message is about, in lower case, and the kind of address; "" where there is none.
+
+    A question's name is never compressed (RFC 1035 4.1.4: there is nothing before it to point at).
+    """
+    labels, offset = [], DNS_HEADER
+    while offset < len(payload) and 0 < payload[offset] < 64:
+        labels.append(payload[offset + 1 : offset + 1 + payload[offset]])
+        offset += 1 + payload[offset]
+    name = b".".join(labels).lower()
+    kind = DNS_TYPES.get(int.from_bytes(payload[offset + 1 : offset + 3], "big"))
+    if kind is None or not NAME.fullmatch(name):
+        return "", ""
+    return name.decode("ascii"), kind
+
+
+def _addresses(datagram: Datagram) -> tuple[str, ...] | None:
+    """Return the addresses in a DNS answer, at most eight; None for an answer that is not whole."""
+    import dpkt.dns  # noqa: PLC0415 - only captures with such an answer pay for it
+
+    if len(datagram.payload) < datagram.length or datagram.payload[2] & TRUNCATED:
+        return None
+    try:
+        found = [
+            address_text(record.ip if record.type == dpkt.dns.DNS_A else record.ip6)
+            for record in dpkt.dns.DNS(datagram.payload).an
+            if record.type in (dpkt.dns.DNS_A, dpkt.dns.DNS_AAAA)
+        ]
+    except Exception:
+        return None
+    return tuple(found[:8])

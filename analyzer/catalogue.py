@@ -50,3 +50,17 @@ PRESENCE_SIZE: Final = 19
 DEVICE_ID_SIZE: Final = 12
 CHUNK_FRAMES: Final = (274, 290, 530, 546)
 """Sizes on the wire of an update's chunk: 256 or 512 bytes, slow or fast form (DIAGNOSES 0.2)."""
+
+# Around the connection (1.4).
+PROBE_ADDRESS: Final = "8.8.8.8"
+PROBE_PORT: Final = 53
+"""What a device tries to connect to, without sending anything, to learn whether there is an internet at all."""
+
+# Limits of the two open servers once a session is up (2.5, 5.5, 6), in seconds.
+SERVER_IDLE_LIMIT: Final = 31.0
+"""The community server hangs up on a device that has said nothing for this long; the legacy server has no limit."""
+SERVER_UPDATE_LIMITS: Final = (60.0, 600.0)
+"""What the community and the legacy server allow for a whole update."""
+UPDATE_OFFER_EVERY: Final = 6.0
+UPDATE_OFFERS: Final = 3
+"""The legacy server offers an update so often, and then once more without saying how large it is."""

@@ -245,6 +245,83 @@ _SPECS: Final = (
         source="DIAGNOSES SPK104; PROTOCOL 2.4 D1",
     ),
     FindingSpec(
+        "SPK105",
+        "name-lookup-failed",
+        Severity.MAJOR,
+        Group.CONNECTIVITY,
+        title="The name lookup fails, the built-in address is used",
+        short="Name lookup",
+        says="The device could not look up the cloud's name and dials the address built into its firmware, {server}.",
+        of="cannot look up the cloud's name",
+        means="The device asks for device.spark.io. When no answer comes, firmware of 2013 to 2016 dials a fixed"
+        " address as its last resort. Whether that address still serves is not known.",
+        looks="Questions for device.spark.io, up to 9, that stay unanswered or find nothing; then a request to"
+        " connect to 54.208.229.4.",
+        led="blinking cyan for longer than usual, then as SPK101; or all as usual, if the address serves",
+        fix=(
+            "On a computer in the same Wi-Fi, look the name up:",
+            "  nslookup device.spark.io",
+            "· With another DNS server: nslookup device.spark.io 9.9.9.9",
+            "Only the first one fails: set a working DNS server in the router's DHCP settings, then reset the device.",
+            "Both work: reset the device, and capture again from the moment it joins the Wi-Fi.",
+            "Both fail: the name itself is gone. Store a server's key and address in the device, in DFU mode:",
+            "  particle keys server FILE --host ADDRESS",
+        ),
+        causes=(
+            "the DNS server that DHCP gives is wrong or down",
+            "a firewall drops UDP 53",
+            "a filter or a login page hides the name",
+        ),
+        settle="The lookup from a computer in the same Wi-Fi.",
+        not_it=(
+            ("SPK101", "the name is found, and the address does not answer"),
+            ("SPK106", "the name is found, and the device dials something else"),
+        ),
+        engineer="SYN to 54.208.229.4 after NXDOMAIN, an empty answer or 2 and more questions without any; never from"
+        " the address alone, which the name itself may lead to. Info when the session comes up.",
+        specific=1,
+        source="DIAGNOSES SPK105; PROTOCOL 1.4",
+    ),
+    FindingSpec(
+        "SPK106",
+        "wrong-address-or-port",
+        Severity.MAJOR,
+        Group.CONNECTIVITY,
+        title="The device calls a wrong address or port",
+        short="Wrong address or port",
+        says="The device calls {server} on port {port}, where no Spark server is.",
+        of="calls {server}, where no Spark server is",
+        means="Address and port of an own server are stored in the device, beside the server key. When the server"
+        " moves, the device goes on calling the old place.",
+        looks="Requests to connect to a local address for which ARP finds nobody; a web server's port (80, 443,"
+        " 8080) and 20 s of silence; or an address that the name lookup did not give.",
+        led="3 blinks where nobody answers; fast cyan, then red, on a web server's port",
+        fix=(
+            "Read what the device has stored; in DFU mode (blinking yellow), on USB:",
+            "  particle keys address",
+            "Write server key and address together, in DFU mode:",
+            "  particle keys server server.pub.pem --host ADDRESS --port 5683",
+            "· Some releases of the command want --protocol tcp as well.",
+            "Give the server a fixed address in the router, so that it does not move again.",
+        ),
+        causes=(
+            "the server has moved",
+            "the port of its web interface (8080) was stored",
+            "DNS leads astray",
+        ),
+        settle="particle keys address, compared with the server's own address.",
+        not_it=(
+            ("SPK101", "the address is right, and something on the way drops the packets"),
+            ("SPK104", "the right server hangs"),
+            ("SPK102", "a machine is there and refuses"),
+        ),
+        engineer="Unanswered SYN to an RFC 1918 address with unanswered ARP or ICMP host unreachable; port 80, 443 or"
+        " 8080 with a Spark device's behaviour; SYN to an address that no answer for device.spark.io gave. Never after"
+        " a nonce.",
+        specific=1,
+        source="DIAGNOSES SPK106",
+    ),
+    FindingSpec(
         "SPK201",
         "nonce-wrong-size",
         Severity.CRITICAL,
@@ -724,6 +801,38 @@ _SPECS: Final = (
         source="DIAGNOSES SPK501; PROTOCOL 4.3",
     ),
     FindingSpec(
+        "SPK502",
+        "message-number-jumped",
+        Severity.MAJOR,
+        Group.SESSION,
+        title="A message number jumps, and the server hangs up",
+        short="Jump in the message numbers",
+        says="A message number of the device jumps (packet {packet}), and the server hangs up on it.",
+        of="leaves out a message number, and the server hangs up",
+        means="The device numbers its messages, and both open servers count along. When a number is not the next one, a"
+        " message went missing between the software of the two, and the server ends the connection.",
+        looks="In a working session the server closes within milliseconds of a message from the device. Only a key"
+        " shows the numbers.",
+        led="breathing cyan, then fast cyan for a moment",
+        fix=(
+            'Own server: look for "got counter" or "Bad Counter" in its log at that moment, and update it.',
+            "Update the firmware of the device. It reconnects by itself.",
+        ),
+        causes=(
+            "a time request that overtakes the hello",
+            "the server lost a message (SPK501)",
+            "two parts of a program send at the same time",
+        ),
+        settle="The server's log at that moment.",
+        not_it=(
+            ("SPK501", "there a message does not open at all"),
+            ("SPK509", "there the device hangs up, not the server"),
+            ("SPK703", "the capture lacks the message in between"),
+        ),
+        engineer="Non-ACK message ids rise by 1 from the hello's, modulo 65536; pings are counted, not compared.",
+        source="DIAGNOSES SPK502; PROTOCOL 4.2",
+    ),
+    FindingSpec(
         "SPK503",
         "ping-not-answered",
         Severity.MAJOR,
@@ -734,17 +843,51 @@ _SPECS: Final = (
         of="hangs up because a ping is not answered",
         means="The device pings after 15 s without a word from the server and waits 10 s. The server's computer"
         " still confirms the packet, so its program hangs.",
-        looks="18 bytes from the device after 15 s of silence, acknowledged by TCP, no message back within 10 s.",
+        looks="18 bytes from the device after 15 s of silence, acknowledged by TCP, no message back within 10 s. With a key"
+        " also: any request that one side makes and the other never answers.",
         led="breathing cyan, then fast cyan",
         fix=(
             "Own server: look at its load and its log at that moment, and restart it.",
             "Particle cloud: nothing on the device is wrong; it reconnects.",
         ),
-        causes=("server program hangs", "server overloaded"),
+        causes=("server program hangs", "server overloaded", "a function of the device's program that takes too long"),
         settle="--device-key FILE shows that it is a ping, and what came before it.",
         not_it=(("SPK505", "the ping is not even acknowledged: the path is dead"),),
         engineer="CON 0.00 without ACK for 10 s.",
         source="DIAGNOSES SPK503; PROTOCOL 6",
+    ),
+    FindingSpec(
+        "SPK504",
+        "device-too-busy",
+        Severity.MAJOR,
+        Group.SESSION,
+        title="The device goes quiet, and the server gives up on it",
+        short="Busy program on the device",
+        says="The device says nothing for {quiet}, not even a ping, and the server hangs up. The program on the device"
+        " keeps it too busy to talk to the cloud.",
+        of="goes quiet until the server hangs up",
+        means="A device that works pings after 15 s without a word from the server. This one does not, though its network"
+        " still confirms packets: its program leaves the cloud no time. The community server allows 31 s of it.",
+        looks="The last message of the device, then nothing from it but acknowledgements, then a close by the server after"
+        " the same time on each connection; sessions often last 15 + 31 = 46 s.",
+        led="breathing cyan or green, sometimes frozen",
+        fix=(
+            "Start in safe mode, to leave the program on the device out of it: the connection then holds.",
+            "Keep loop() short: no delay() and no waiting for more than 10 s. In longer work, call:",
+            "  Particle.process();",
+            "Or let the cloud run beside the program, with this line above setup():",
+            "  SYSTEM_THREAD(ENABLED);",
+        ),
+        causes=("a long loop() or delay()", "waiting for a sensor or the serial port", "Wi-Fi in manual mode"),
+        settle="Safe mode: if the connection holds there, it is the program. --device-key FILE shows the last message"
+        " before the silence.",
+        not_it=(
+            ("SPK506", "there the device goes on sending, and nothing is acknowledged"),
+            ("SPK505", "there not even the device's network answers any more"),
+            ("SPK508", "there the device begins anew instead of staying quiet"),
+        ),
+        engineer="Server FIN at a fixed gap after the last device frame; device ACKs keep-alive probes or the FIN.",
+        source="DIAGNOSES SPK504; PROTOCOL 6",
     ),
     FindingSpec(
         "SPK505",
@@ -768,6 +911,66 @@ _SPECS: Final = (
         ),
         engineer="Retransmitted segments; unacknowledged data at the end.",
         source="DIAGNOSES SPK505",
+    ),
+    FindingSpec(
+        "SPK506",
+        "connection-forgotten",
+        Severity.MAJOR,
+        Group.SESSION,
+        title="A router forgets the quiet connection",
+        short="Forgotten by a router",
+        says="After {quiet} of silence nothing of the device gets through any more: a router or firewall on the way has"
+        " dropped the quiet connection.",
+        of="is cut off after each silence",
+        means="Routers and firewalls keep a list of connections, and strike out the quiet ones. Devices ping after 15 s, so"
+        " one that forgets sooner cuts each session off, and neither end is told.",
+        looks="A silence, then a message of the device that is sent again and again without any answer, or a reset that"
+        " does not come from the server; the same on each connection, after the same silence.",
+        led="breathing cyan for up to 25 s although cut off, then fast cyan",
+        fix=(
+            "Raise the time that the router or firewall allows for a quiet TCP connection: 60 s or more.",
+            "Nothing to set there: try another router, or a phone hotspot. If the connection holds, it was the router.",
+            "Switch off power saving in the Wi-Fi access point.",
+        ),
+        causes=("NAT or firewall time-out below 15 s", "power saving in the Wi-Fi"),
+        settle="A second capture beside the server: the repeated message does not arrive there.",
+        not_it=(
+            ("SPK503", "there the message is acknowledged, so it arrived"),
+            ("SPK504", "there the device itself says nothing"),
+            ("SPK505", "there packets get lost at any time, not after a silence only"),
+        ),
+        engineer="Retransmissions without any ACK, or RST with another TTL than the SYN-ACK's, behind mutual idle.",
+        specific=1,
+        source="DIAGNOSES SPK506; PROTOCOL 6",
+    ),
+    FindingSpec(
+        "SPK507",
+        "same-device-twice",
+        Severity.MAJOR,
+        Group.SESSION,
+        title="Two devices claim to be the same one",
+        short="Same device ID twice",
+        says="Two devices claim to be the same one: {here} and {there}. Each login of one ends the session of the other.",
+        of="claims to be the same device as {there}",
+        means="The server knows a device by its ID and keeps one session for it. When two log in with one ID, each login"
+        " throws the other out.",
+        looks="A login from one address, and within 1 s the server closes the session of another address; then the same the"
+        " other way round. In the device's own network: one ID announced from two addresses.",
+        led="both: breathing cyan and fast cyan in turn",
+        fix=(
+            "Find the second one by its address, and read the ID of each on USB:",
+            "  particle serial identify",
+            "Take one of the two off. New keys do not change an ID.",
+        ),
+        causes=("flash contents copied from one device to another", "an emulator that uses a real device's ID"),
+        settle="--server-key FILE with the server's private key shows the ID in each login.",
+        not_it=(
+            ("SPK504", "there the server closes after a silence, not at another login"),
+            ("SPK508", "one device that comes back: the same address, and its old session never speaks again"),
+        ),
+        engineer="Equal IDs in M2 of sessions that live at the same time at two addresses.",
+        specific=1,
+        source="DIAGNOSES SPK507; PROTOCOL 9.14",
     ),
     FindingSpec(
         "SPK508",
@@ -825,7 +1028,8 @@ _SPECS: Final = (
         says="A firmware update stops after {chunks} chunks.",
         of="stops in the middle of an update",
         means="The server sends chunks of a new firmware and the device stops answering.",
-        looks="A run of equal frames of 274, 290, 530 or 546 bytes, then nothing for 12 s.",
+        looks="A run of equal frames of 274, 290, 530 or 546 bytes, then nothing for 12 s. An update that never begins:"
+        " three frames of 34 bytes from the server, 6 s apart, and no answer.",
         led="magenta, solid",
         fix=("Press reset, and update again near the access point, or over USB.",),
         settle="--device-key FILE shows which chunk, and the percentage.",
@@ -856,6 +1060,38 @@ _SPECS: Final = (
         engineer="ChunkMissed at the 3 s timer after the last Chunk.",
         specific=1,
         source="DIAGNOSES SPK602; PROTOCOL 5.5",
+    ),
+    FindingSpec(
+        "SPK603",
+        "update-too-slow",
+        Severity.MAJOR,
+        Group.UPDATE,
+        title="An update is too slow for the server",
+        short="Update over its time limit",
+        says="A firmware update goes on steadily but too slowly: the server allows {limit} s for it and stops in the"
+        " middle.",
+        of="is too slow for an update",
+        means="No part of it is lost; there are too many for the time. The community server allows 60 s for a whole update,"
+        " the old one 600 s.",
+        looks="Equal frames of 274, 290, 530 or 546 bytes at an even pace, each answered, until the server stops or hangs up"
+        " a full 60 s or 600 s after it began.",
+        led="magenta until the end, then breathing cyan",
+        fix=(
+            "Update near the access point, or over USB:",
+            "  particle flash --usb FILE",
+            "Own server: raise its limit, or use larger chunks and fast updates.",
+            "No such frames in a capture of an update that fails: the delay lies before the device, in compiling or in the"
+            " upload to the server.",
+        ),
+        causes=("slow link with a long way to the server", "small chunks", "a busy device"),
+        settle="--device-key FILE shows how large the update is, and how long it would have taken.",
+        not_it=(
+            ("SPK601", "there nothing goes on any more before the limit is over"),
+            ("SPK602", "there the same parts are asked for again and again"),
+        ),
+        engineer="Chunk rate steady, last chunk within a few intervals of begin + 60 s or 600 s, no UpdateDone.",
+        specific=2,
+        source="DIAGNOSES SPK603; PROTOCOL 5.5",
     ),
     FindingSpec(
         "SPK701",
@@ -979,9 +1215,11 @@ _SPECS: Final = (
 
 FINDINGS: Final = {spec.code: spec for spec in _SPECS}
 """All findings by code."""
-JUDGED_IN_WIRESHARK: Final = frozenset(FINDINGS) - {"SPK307", "SPK401", "SPK705", "SPK706"}
+ON_THE_COMMAND_LINE: Final = ("SPK105", "SPK106", "SPK502", "SPK504", "SPK506", "SPK507", "SPK603")
+"""Told from packets that are not TCP, from the whole of a session, or from several of them."""
+JUDGED_IN_WIRESHARK: Final = frozenset(FINDINGS) - {"SPK307", "SPK401", "SPK705", "SPK706", *ON_THE_COMMAND_LINE}
 """What the Wireshark plugin says by itself. The others are about key files, about Wireshark's own rows, which the plugin
-replaces, and about captures without any connection."""
+replaces, about captures without any connection, and what only the command line tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from analyzer.catalogue import CHUNK_FRAMES, CHUNK_SILENCE, PING_AFTER, SMALLEST_FRAME_ON_WIRE
+from analyzer.catalogue import (
+    CHUNK_FRAMES,
+    CHUNK_SILENCE,
+    PING_AFTER,
+    SMALLEST_FRAME_ON_WIRE,
+    UPDATE_OFFER_EVERY,
+    UPDATE_OFFERS,
+)
 from analyzer.frames import Frame
 from analyzer.streams import Sender
 
@@ -31,6 +38,10 @@ BEGIN: Final = 30 * NS
 CHUNKS_OF_AN_UPDATE: Final = 3
 """Frames of one chunk size in a row, without which it is not called an update: events and Describe answers can
 have such a size too."""
+
+
+OFFER_SLACK: Final = round(0.3 * NS)
+"""By how much the pauses between the offers of an update may differ from the server's timer."""
 
 
 @dataclass(slots=True)
@@ -68,6 +79,7 @@ class Update:
     device_since: int = 0
     small_since: int = 0
     acknowledged: int = 0  # the server's 18-byte frames between chunks: it acknowledged reports of missing ones
+    begun_ns: int | None = None  # time of ``begun_packet``
 
 
 class SessionWatch:
@@ -77,6 +89,8 @@ class SessionWatch:
         "_announced",
         "_last_device_ns",
         "_last_server_ns",
+        "_offered",
+        "offers",
         "ping_rtt_ns",
         "pings",
         "pings_answered",
@@ -92,7 +106,9 @@ class SessionWatch:
         self.update: Update | None = None
         self._last_server_ns: int | None = None
         self._last_device_ns: int | None = None
+        self.offers: tuple[tuple[int, int], ...] = ()  # packets and times of what looks like offers nobody answered
         self._announced: tuple[int, int] | None = None  # packet and time of the server's last frame of that size
+        self._offered: tuple[tuple[int, int], ...] = ()  # such frames so far, at the pace of offers of an update
 
     def take(self, frame: Frame) -> None:
         """Take the next frame."""
@@ -122,6 +138,19 @@ class SessionWatch:
             self.update.small_since += frame.size == SMALLEST_FRAME_ON_WIRE
         if frame.size == UPDATE_BEGIN_FRAME:
             self._announced = frame.packet, frame.time_ns
+        if self._offered or frame.size == UPDATE_BEGIN_FRAME:
+            self._take_offer(frame)
+
+    def _take_offer(self, frame: Frame) -> None:
+        """Follow the legacy server's offers of an update: three of one size, and a short one, each 6 s later."""
+        offered, now = self._offered, (frame.packet, frame.time_ns)
+        due = offered and abs(frame.time_ns - offered[-1][1] - round(UPDATE_OFFER_EVERY * NS)) <= OFFER_SLACK
+        if due and frame.size == SMALLEST_FRAME_ON_WIRE and len(offered) == UPDATE_OFFERS:
+            self.offers, self._offered = (*offered, now), ()
+        elif frame.size == UPDATE_BEGIN_FRAME:
+            self._offered = (*offered, now)[-UPDATE_OFFERS - 1 :] if due else (now,)
+        else:
+            self._offered = ()
 
     def _take_chunk(self, frame: Frame) -> None:
         update = self.update
@@ -135,6 +164,7 @@ class SessionWatch:
                 frame.time_ns,
                 frame.packet,
                 frame.time_ns,
+                begun_ns=begun[1] if begun is not None and known else None,
             )
         elif update.size == frame.size:
             update.chunks += 1
@@ -146,6 +176,9 @@ class SessionWatch:
 
     def _take_device(self, frame: Frame) -> None:
         small = frame.size == SMALLEST_FRAME_ON_WIRE
+        self._offered = ()
+        if self.offers and frame.time_ns - self.offers[-1][1] < PING_AFTER * (1 - TOLERANCE) * NS:
+            self.offers = ()  # too early for a ping, so it may be the answer
         heard = max(self._last_server_ns or 0, self._last_device_ns or 0)
         if small and self._last_server_ns is not None and self.unanswered is None:
             silence = (frame.time_ns - self._last_server_ns) / NS

@@ -747,6 +747,72 @@ spark.constants = {
         specific = 0,
         source = "DIAGNOSES SPK104; PROTOCOL 2.4 D1",
       },
+      SPK105 = {
+        code = "SPK105",
+        name = "name-lookup-failed",
+        severity = "major",
+        group = "connectivity",
+        title = "The name lookup fails, the built-in address is used",
+        short = "Name lookup",
+        says = "The device could not look up the cloud's name and dials the address built into its firmware, {server}.",
+        of = "cannot look up the cloud's name",
+        means = "The device asks for device.spark.io. When no answer comes, firmware of 2013 to 2016 dials a fixed address as its last resort. Whether that address still serves is not known.",
+        looks = "Questions for device.spark.io, up to 9, that stay unanswered or find nothing; then a request to connect to 54.208.229.4.",
+        led = "blinking cyan for longer than usual, then as SPK101; or all as usual, if the address serves",
+        fix = {
+          "On a computer in the same Wi-Fi, look the name up:",
+          "  nslookup device.spark.io",
+          "\194\183 With another DNS server: nslookup device.spark.io 9.9.9.9",
+          "Only the first one fails: set a working DNS server in the router's DHCP settings, then reset the device.",
+          "Both work: reset the device, and capture again from the moment it joins the Wi-Fi.",
+          "Both fail: the name itself is gone. Newer firmware asks for a newer name; or store a server in DFU mode:",
+          "  particle keys server FILE --host ADDRESS",
+        },
+        causes = {
+          "the DNS server that DHCP gives is wrong or down",
+          "a firewall drops UDP 53",
+          "a filter or a login page hides the name",
+        },
+        settle = "The lookup from a computer in the same Wi-Fi.",
+        not_it = {
+          { "SPK101", "the name is found, and the address does not answer" },
+          { "SPK106", "the name is found, and the device dials something else" },
+        },
+        engineer = "SYN to 54.208.229.4 after NXDOMAIN, an empty answer or 2 and more questions without any; never from the address alone, which the name itself may lead to. Info when the session comes up.",
+        specific = 1,
+        source = "DIAGNOSES SPK105; PROTOCOL 1.4",
+      },
+      SPK106 = {
+        code = "SPK106",
+        name = "wrong-address-or-port",
+        severity = "major",
+        group = "connectivity",
+        title = "The device calls a wrong address or port",
+        short = "Wrong address or port",
+        says = "The device calls {server} on port {port}, where no Spark server is.",
+        of = "calls {server}, where no Spark server is",
+        means = "Address and port of an own server are stored in the device, beside the server key. When the server moves, the device goes on calling the old place.",
+        looks = "Requests to connect to a local address for which ARP finds nobody; a web server's port (80, 443, 8080) and 20 s of silence; or an address that the name lookup did not give.",
+        led = "3 blinks where nobody answers; fast cyan, then red, on a web server's port",
+        fix = {
+          "Read what the device has stored; in DFU mode (blinking yellow), on USB:",
+          "  particle keys address",
+          "Write server key and address together, in DFU mode:",
+          "  particle keys server server.pub.pem --host ADDRESS --port 5683",
+          "\194\183 Some releases of the command want --protocol tcp as well.",
+          "Give the server a fixed address in the router, so that it does not move again.",
+        },
+        causes = { "the server has moved", "the port of its web interface (8080) was stored", "DNS leads astray" },
+        settle = "particle keys address, compared with the server's own address.",
+        not_it = {
+          { "SPK101", "the address is right, and something on the way drops the packets" },
+          { "SPK104", "the right server hangs" },
+          { "SPK102", "a machine is there and refuses" },
+        },
+        engineer = "Unanswered SYN to an RFC 1918 address with unanswered ARP or ICMP host unreachable; port 80, 443 or 8080 with a Spark device's behaviour; SYN to an address that no answer for device.spark.io gave. Never after a nonce.",
+        specific = 1,
+        source = "DIAGNOSES SPK106",
+      },
       SPK201 = {
         code = "SPK201",
         name = "nonce-wrong-size",
@@ -1222,6 +1288,37 @@ spark.constants = {
         specific = 0,
         source = "DIAGNOSES SPK501; PROTOCOL 4.3",
       },
+      SPK502 = {
+        code = "SPK502",
+        name = "message-number-jumped",
+        severity = "major",
+        group = "session",
+        title = "A message number jumps, and the server hangs up",
+        short = "Jump in the message numbers",
+        says = "A message number of the device jumps (packet {packet}), and the server hangs up on it.",
+        of = "leaves out a message number, and the server hangs up",
+        means = "The device numbers its messages, and both open servers count along. When a number is not the next one, a message went missing between the software of the two, and the server ends the connection.",
+        looks = "In a working session the server closes within milliseconds of a message from the device. Only a key shows the numbers.",
+        led = "breathing cyan, then fast cyan for a moment",
+        fix = {
+          "Own server: look for \"got counter\" or \"Bad Counter\" in its log at that moment, and update it.",
+          "Update the firmware of the device. It reconnects by itself.",
+        },
+        causes = {
+          "a time request that overtakes the hello",
+          "the server lost a message (SPK501)",
+          "two parts of a program send at the same time",
+        },
+        settle = "The server's log at that moment.",
+        not_it = {
+          { "SPK501", "there a message does not open at all" },
+          { "SPK509", "there the device hangs up, not the server" },
+          { "SPK703", "the capture lacks the message in between" },
+        },
+        engineer = "Non-ACK message ids rise by 1 from the hello's, modulo 65536; pings are counted, not compared.",
+        specific = 0,
+        source = "DIAGNOSES SPK502; PROTOCOL 4.2",
+      },
       SPK503 = {
         code = "SPK503",
         name = "ping-not-answered",
@@ -1232,18 +1329,52 @@ spark.constants = {
         says = "The device works until the server stops answering: a ping gets no answer, so the device hangs up.",
         of = "hangs up because a ping is not answered",
         means = "The device pings after 15 s without a word from the server and waits 10 s. The server's computer still confirms the packet, so its program hangs.",
-        looks = "18 bytes from the device after 15 s of silence, acknowledged by TCP, no message back within 10 s.",
+        looks = "18 bytes from the device after 15 s of silence, acknowledged by TCP, no message back within 10 s. With a key also: any request that one side makes and the other never answers.",
         led = "breathing cyan, then fast cyan",
         fix = {
           "Own server: look at its load and its log at that moment, and restart it.",
           "Particle cloud: nothing on the device is wrong; it reconnects.",
         },
-        causes = { "server program hangs", "server overloaded" },
+        causes = {
+          "server program hangs",
+          "server overloaded",
+          "a function of the device's program that takes too long",
+        },
         settle = "--device-key FILE shows that it is a ping, and what came before it.",
         not_it = { { "SPK505", "the ping is not even acknowledged: the path is dead" } },
         engineer = "CON 0.00 without ACK for 10 s.",
         specific = 0,
         source = "DIAGNOSES SPK503; PROTOCOL 6",
+      },
+      SPK504 = {
+        code = "SPK504",
+        name = "device-too-busy",
+        severity = "major",
+        group = "session",
+        title = "The device goes quiet, and the server gives up on it",
+        short = "Busy program on the device",
+        says = "The device says nothing for {quiet}, not even a ping, and the server hangs up. The program on the device keeps it too busy to talk to the cloud.",
+        of = "goes quiet until the server hangs up",
+        means = "A device that works pings after 15 s without a word from the server. This one does not, though its network still confirms packets: its program leaves the cloud no time. The community server allows 31 s of it.",
+        looks = "The last message of the device, then nothing from it but acknowledgements, then a close by the server after the same time on each connection; sessions often last 15 + 31 = 46 s.",
+        led = "breathing cyan or green, sometimes frozen",
+        fix = {
+          "Start in safe mode, to leave the program on the device out of it: the connection then holds.",
+          "Keep loop() short: no delay() and no waiting for more than 10 s. In longer work, call:",
+          "  Particle.process();",
+          "Or let the cloud run beside the program, with this line above setup():",
+          "  SYSTEM_THREAD(ENABLED);",
+        },
+        causes = { "a long loop() or delay()", "waiting for a sensor or the serial port", "Wi-Fi in manual mode" },
+        settle = "Safe mode: if the connection holds there, it is the program. --device-key FILE shows the last message before the silence.",
+        not_it = {
+          { "SPK506", "there the device goes on sending, and nothing is acknowledged" },
+          { "SPK505", "there not even the device's network answers any more" },
+          { "SPK508", "there the device begins anew instead of staying quiet" },
+        },
+        engineer = "Server FIN at a fixed gap after the last device frame; device ACKs keep-alive probes or the FIN.",
+        specific = 0,
+        source = "DIAGNOSES SPK504; PROTOCOL 6",
       },
       SPK505 = {
         code = "SPK505",
@@ -1267,6 +1398,61 @@ spark.constants = {
         engineer = "Retransmitted segments; unacknowledged data at the end.",
         specific = 0,
         source = "DIAGNOSES SPK505",
+      },
+      SPK506 = {
+        code = "SPK506",
+        name = "connection-forgotten",
+        severity = "major",
+        group = "session",
+        title = "A router forgets the quiet connection",
+        short = "Forgotten by a router",
+        says = "After {quiet} of silence nothing of the device gets through any more: a router or firewall on the way has dropped the quiet connection.",
+        of = "is cut off after each silence",
+        means = "Routers and firewalls keep a list of connections, and strike out the quiet ones. Devices ping after 15 s, so one that forgets sooner cuts each session off, and neither end is told.",
+        looks = "A silence, then a message of the device that is sent again and again without any answer, or a reset that does not come from the server; the same on each connection, after the same silence.",
+        led = "breathing cyan for up to 25 s although cut off, then fast cyan",
+        fix = {
+          "Raise the time that the router or firewall allows for a quiet TCP connection: 60 s or more.",
+          "Nothing to set there: try another router, or a phone hotspot. If the connection holds, it was the router.",
+          "Switch off power saving in the Wi-Fi access point.",
+        },
+        causes = { "NAT or firewall time-out below 15 s", "power saving in the Wi-Fi" },
+        settle = "A second capture beside the server: the repeated message does not arrive there.",
+        not_it = {
+          { "SPK503", "there the message is acknowledged, so it arrived" },
+          { "SPK504", "there the device itself says nothing" },
+          { "SPK505", "there packets get lost at any time, not after a silence only" },
+        },
+        engineer = "Retransmissions without any ACK, or RST with another TTL than the SYN-ACK's, behind mutual idle.",
+        specific = 1,
+        source = "DIAGNOSES SPK506; PROTOCOL 6",
+      },
+      SPK507 = {
+        code = "SPK507",
+        name = "same-device-twice",
+        severity = "major",
+        group = "session",
+        title = "Two devices claim to be the same one",
+        short = "Same device ID twice",
+        says = "Two devices claim to be the same one: {here} and {there}. Each login of one ends the session of the other.",
+        of = "claims to be the same device as {there}",
+        means = "The server knows a device by its ID and keeps one session for it. When two log in with one ID, each login throws the other out.",
+        looks = "A login from one address, and within 1 s the server closes the session of another address; then the same the other way round. In the device's own network: one ID announced from two addresses.",
+        led = "both: breathing cyan and fast cyan in turn",
+        fix = {
+          "Find the second one by its address, and read the ID of each on USB:",
+          "  particle serial identify",
+          "Take one of the two off. New keys do not change an ID.",
+        },
+        causes = { "flash contents copied from one device to another", "an emulator that uses a real device's ID" },
+        settle = "--server-key FILE with the server's private key shows the ID in each login.",
+        not_it = {
+          { "SPK504", "there the server closes after a silence, not at another login" },
+          { "SPK508", "one device that comes back: the same address, and its old session never speaks again" },
+        },
+        engineer = "Equal IDs in M2 of sessions that live at the same time at two addresses.",
+        specific = 1,
+        source = "DIAGNOSES SPK507; PROTOCOL 9.14",
       },
       SPK508 = {
         code = "SPK508",
@@ -1324,7 +1510,7 @@ spark.constants = {
         says = "A firmware update stops after {chunks} chunks.",
         of = "stops in the middle of an update",
         means = "The server sends chunks of a new firmware and the device stops answering.",
-        looks = "A run of equal frames of 274, 290, 530 or 546 bytes, then nothing for 12 s.",
+        looks = "A run of equal frames of 274, 290, 530 or 546 bytes, then nothing for 12 s. An update that never begins: three frames of 34 bytes from the server, 6 s apart, and no answer.",
         led = "magenta, solid",
         fix = { "Press reset, and update again near the access point, or over USB." },
         causes = {},
@@ -1356,6 +1542,34 @@ spark.constants = {
         engineer = "ChunkMissed at the 3 s timer after the last Chunk.",
         specific = 1,
         source = "DIAGNOSES SPK602; PROTOCOL 5.5",
+      },
+      SPK603 = {
+        code = "SPK603",
+        name = "update-too-slow",
+        severity = "major",
+        group = "update",
+        title = "An update is too slow for the server",
+        short = "Update over its time limit",
+        says = "A firmware update goes on steadily but too slowly: the server allows {limit} s for it and stops in the middle.",
+        of = "is too slow for an update",
+        means = "No part of it is lost; there are too many for the time. The community server allows 60 s for a whole update, the old one 600 s.",
+        looks = "Equal frames of 274, 290, 530 or 546 bytes at an even pace, each answered, until the server stops or hangs up a full 60 s or 600 s after it began.",
+        led = "magenta until the end, then breathing cyan",
+        fix = {
+          "Update near the access point, or over USB:",
+          "  particle flash --usb FILE",
+          "Own server: raise its limit, or use larger chunks and fast updates.",
+          "No such frames in a capture of an update that fails: the delay lies before the device, in compiling or in the upload to the server.",
+        },
+        causes = { "slow link with a long way to the server", "small chunks", "a busy device" },
+        settle = "--device-key FILE shows how large the update is, and how long it would have taken.",
+        not_it = {
+          { "SPK601", "there nothing goes on any more before the limit is over" },
+          { "SPK602", "there the same parts are asked for again and again" },
+        },
+        engineer = "Chunk rate steady, last chunk within a few intervals of begin + 60 s or 600 s, no UpdateDone.",
+        specific = 2,
+        source = "DIAGNOSES SPK603; PROTOCOL 5.5",
       },
       SPK701 = {
         code = "SPK701",
@@ -2599,7 +2813,7 @@ spark.constants = {
       OTHER_WAYS = "{devices} fail in other ways.",
       REPEATED = 9,
       SAME_SERVER = "{names} {works} with the same server, so network and server are fine.",
-      SIDE_REMARKS = { "SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401" },
+      SIDE_REMARKS = { "SPK105", "SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401" },
       THE_SAME = "The same for {names}.",
       TOO_LITTLE = "What the capture shows is too little for a verdict.",
       UNSAID = { "SPK401", "SPK704" },
@@ -2835,7 +3049,7 @@ spark.constants = {
     SEQUENCE_SPACE = 4294967296,
     STEPS = 64,
   },
-  tracker = { HELD = 8, LINGER_NS = 30000000000, LIVE = 65536, WINDOW = 1048576 },
+  tracker = { HELD = 8, LINGER_NS = 30000000000, LIVE = 65536, SENDERS = 65536, WINDOW = 1048576 },
   wording = { EXACT_BYTES = 9999, LISTED_PACKETS = 6, QUOTED = 60 },
 }
 
@@ -2854,6 +3068,7 @@ local floor, max, min = math.floor, math.max, math.min
 local TCP, ICMP, ICMP6 = 6, 1, 58
 local IPV6_HEADER = 40
 local SMALLEST_TCP = 20
+local ACK, ACK_PUSH = 16, 24 -- flags of TCP
 -- Where to look: link layers and tunnels put at most some dozens of bytes before IP, with names of radio captures
 -- (radiotap, PPI) some hundreds.
 local HEAD = 1024
@@ -2960,8 +3175,12 @@ local function read_segment(data, reported, source_port, target_port)
   segment.source_port, segment.target_port = source_port, target_port
   segment.seq = ((s1 * 256 + s2) * 256 + s3) * 256 + s4
   segment.ack = ((a1 * 256 + a2) * 256 + a3) * 256 + a4
-  segment.fin, segment.syn, segment.rst = flags % 2 >= 1, flags % 4 >= 2, flags % 8 >= 4
-  segment.acks = flags % 32 >= 16
+  if flags == ACK or flags == ACK_PUSH then -- nearly always
+    segment.fin, segment.syn, segment.rst, segment.acks = false, false, false, true
+  else
+    segment.fin, segment.syn, segment.rst = flags % 2 >= 1, flags % 4 >= 2, flags % 8 >= 4
+    segment.acks = flags % 32 >= 16
+  end
   segment.length = stop - first
   segment.payload = sub(data, first, min(stop - 1, #data))
   segment.window = w1 * 256 + w2
@@ -2971,7 +3190,8 @@ end
 
 -- -- was it damaged on its way? ---------------------------------------------------------------------------------------
 
---- Sums up the 16-bit words of a stretch of bytes, the last byte filled up with a zero.
+--- Sums up the 16-bit words of a stretch of bytes, the last byte filled up with a zero. Every message goes through
+-- here, and calls cost more than sums: hence few and long steps.
 local function sum_of(data, first, stop)
   local high, low, at = 0, 0, first
   while at + 16 <= stop do
@@ -2979,9 +3199,13 @@ local function sum_of(data, first, stop)
     high, low = high + a + c + e + g + i + k + m + o, low + b + d + f + h + j + l + n + p
     at = at + 16
   end
-  while at < stop do
-    high, low = high + byte(data, at), low + (at + 1 < stop and byte(data, at + 1) or 0)
-    at = at + 2
+  if at + 8 <= stop then
+    local a, b, c, d, e, f, g, h = byte(data, at, at + 7)
+    high, low, at = high + a + c + e + g, low + b + d + f + h, at + 8
+  end
+  if at < stop then
+    local a, b, c, d, e, f, g = byte(data, at, stop - 1)
+    high, low = high + a + (c or 0) + (e or 0) + (g or 0), low + (b or 0) + (d or 0) + (f or 0)
   end
   return high * 256 + low
 end
@@ -2990,8 +3214,14 @@ end
 local function is_wrong()
   if read_stop - 1 > #read_from then return false end
   local addresses, stop = read_ip + 12, read_ip + 20
-  if floor(byte(read_from, read_ip) / 16) == 6 then addresses, stop = read_ip + 8, read_ip + IPV6_HEADER end
-  local sum = sum_of(read_from, addresses, stop) + TCP + (read_stop - read_tcp) + sum_of(read_from, read_tcp, read_stop)
+  if byte(read_from, read_ip) >= 0x60 then addresses, stop = read_ip + 8, read_ip + IPV6_HEADER end
+  local sum = TCP + read_stop - read_tcp
+  if stop == read_tcp then
+    -- No options between the addresses and the TCP header.
+    sum = sum + sum_of(read_from, addresses, read_stop)
+  else
+    sum = sum + sum_of(read_from, addresses, stop) + sum_of(read_from, read_tcp, read_stop)
+  end
   return sum % 65535 ~= 0
 end
 
@@ -2999,7 +3229,8 @@ end
 local LEARNT_FROM = 4
 -- Wrong ones beyond the right ones from which on they mean nothing, and cost nothing more.
 local HOPELESS = 8
-local checks = {}
+local SENDERS = spark.constants.tracker.SENDERS
+local checks, senders = {}, 0
 
 --- Whether the last segment that was read was damaged on its way: its checksum is wrong, and most of its sender's are
 -- right. Where the capturing computer is the sender, its network card fills them in later, and none is right.
@@ -3007,8 +3238,10 @@ local function is_damaged(segment_read)
   local source = segment_read.source
   local counts = checks[source]
   if counts == nil then
+    -- So many addresses are made up; who is real is learnt again from a few packets.
+    if senders >= SENDERS then checks, senders = {}, 0 end
     counts = { right = 0, wrong = 0 }
-    checks[source] = counts
+    checks[source], senders = counts, senders + 1
   end
   local right, wrong = counts.right, counts.wrong
   if wrong - right >= HOPELESS or (segment_read.length == 0 and right + wrong >= LEARNT_FROM) then return false end
@@ -3022,7 +3255,7 @@ end
 
 --- Forgets what was learnt of one capture.
 local function forget()
-  checks = {}
+  checks, senders = {}, 0
   read_from = nil
 end
 
@@ -5183,12 +5416,14 @@ local BAD_LINES_NAMED = 5
 
 --- Keys by role: `device_keys`, `server_keys`, `other_keys` hold each modulus once, the private half where any file had
 --- it; `device_private` and `server_private` those of them that open something; `loose_session_keys` those that were
---- logged without a nonce; `notes` lines for the user; `empty` whether there is nothing to try.
+--- logged without a nonce; `notes` lines for the user, `problems` those of them that tell of something wrong; `empty`
+--- whether there is nothing to try.
 local KeyRing = {}
 KeyRing.__index = KeyRing
 
 local function note(ring, ...)
-  ring.notes[#ring.notes + 1] = format(...)
+  local text = format(...)
+  ring.notes[#ring.notes + 1], ring.problems[#ring.problems + 1] = text, text
 end
 
 --- How unlike the device's own slot a find is, 0 for the same: which of several files speaks for the device.
@@ -5257,7 +5492,13 @@ local function take_folder(ring, preference, folder, names)
     end
   end
   local more = locked > 0 and format(", %d locked with a password", locked) or ""
-  note(ring, "%s: %s: %d of %d files hold keys%s.", preference, folder, with_keys, looked, more)
+  local count = format("%s: %s: %d of %d files hold keys%s.", preference, folder, with_keys, looked, more)
+  if with_keys == 0 or locked > 0 then
+    note(ring, "%s", count)
+  else
+    -- Folders of keys hold other files, too.
+    ring.notes[#ring.notes + 1] = count
+  end
 end
 
 --- Say of a file named alone what is odd about it: another role than the preference's, or only the public half where
@@ -5344,6 +5585,7 @@ function KeyRing.load(named)
     server_private = {},
     loose_session_keys = {},
     notes = {},
+    problems = {},
     found = {},
     by_modulus = {},
     by_device = {},
@@ -8222,7 +8464,10 @@ function Stream:take(segment)
     self.base = sequence
   end
   local expected = self.next
-  local offset = offset_near(self.base, expected, sequence)
+  local offset = expected
+  if (sequence - self.base - expected) % SEQUENCE_SPACE ~= 0 then -- nearly always it is the next one
+    offset = offset_near(self.base, expected, sequence)
+  end
   if syn then offset = offset + 1 end -- data in a SYN start one behind its sequence number
   local stop = offset + length
   if fin then close_at(self, stop) end
@@ -9437,7 +9682,8 @@ end
 
 --- Whether the numbers of a segment fit what was seen so far, or nothing is known to compare them with.
 function Conversation:continues(segment, window)
-  local sender = self:sender_of(segment)
+  local device, sender = self.device, "server"
+  if segment.source_port == device.port and segment.source == device.address then sender = "device" end
   if not self.retired then
     local own = self.streams[sender]
     -- Nearly always:
@@ -14388,6 +14634,8 @@ for _, severity in ipairs(constants.findings.BAD) do BAD[severity] = true end
 local TEXTS_IN_COLUMN = 3
 -- Messages that are drawn in one packet's tree. The largest segment holds fewer than this many of the smallest.
 local MESSAGES_IN_TREE = 4096
+-- Bytes of notes that are told in one expert info, which Wireshark cuts: the verdict has them all.
+local NOTES_SIZE = 200
 
 local STEPS = {
   nonce = "Nonce (handshake 1/5, random bytes)",
@@ -14402,9 +14650,12 @@ local coap = Dissector.get("coap")
 -- A row is kept for each packet that shows something, so it is small: `conversation`, `sender`, `time_in_step`, its
 -- items as the array part; `waiting`, `findings` and `notes` where there are any. An item is one of
 --   {part = nonce|identity|session, text, size, identity, offer}
---   {index, length, text, dead, hello, obstacle, name, plaintext, missing, values, order, answers, answer_time}
+--   {index, length, text, dead, hello, obstacle, name, plaintext, missing}, and by number what a message says besides
 --   {text} alone
 -- and the first two have `at`, the place of their bytes in the packet, or `bytes` when they came in several.
+
+-- By number, because names cost more than twice the memory, and half of it is names beyond eight.
+local VALUES, ORDER, ANSWERS, ANSWER_TIME = 1, 2, 3, 4
 
 local function part_text(part, offer)
   local text = STEPS[part.kind]
@@ -14424,8 +14675,8 @@ local function opened_item(item, opened, message)
     local text = spark.info(message)
     item.text = step and step .. sub(text, #(message.name or "") + 1) or text
     item.name, item.plaintext = message.name or "?", message.plaintext
-    item.values, item.order = message.values, message.value_order
-    item.answers, item.answer_time = message.answers_packet, message.answer_time
+    item[VALUES], item[ORDER] = message.values, message.value_order
+    item[ANSWERS], item[ANSWER_TIME] = message.answers_packet, message.answer_time
     if message.missing > 0 then item.missing = message.missing end
   elseif opened then
     item.obstacle = opened.obstacle
@@ -14448,9 +14699,18 @@ local function item_of(made, secrets, hello, at)
     item.text = part_text(part, item.offer)
     return item
   elseif made.what == "frame" then
-    local frame = made.frame
-    local item = { index = frame.index, sender = frame.sender, length = frame.length, at = at, hello = hello }
-    item.dead = made.dead
+    local frame, item = made.frame
+    if made.message then
+      -- Room for all that a message says: a table that grows is built anew.
+      item = {
+        nil, nil, nil, nil, index = frame.index, sender = frame.sender, length = frame.length, at = at, text = nil,
+        name = nil, plaintext = nil,
+      }
+    else
+      item = { index = frame.index, sender = frame.sender, length = frame.length, at = at, text = nil }
+      if made.dead then item.dead = made.dead end
+    end
+    if hello then item.hello = hello end
     if not at and frame.ciphertext then
       item.bytes = char(floor(frame.length / 256), frame.length % 256) .. frame.ciphertext
     end
@@ -14536,8 +14796,8 @@ end
 
 local function draw_values(item, tree)
   local of = value_fields[things[item.name]]
-  for _, name in ipairs(item.order) do
-    local value = item.values[name]
+  for _, name in ipairs(item[ORDER]) do
+    local value = item[VALUES][name]
     if value ~= nil then
       local known = of and of[name]
       if known and known.is_text then
@@ -14556,9 +14816,9 @@ local function draw_message(item, tree)
   put(tree, field.message, item.name)
   if item.missing then add(tree, field.missing, item.missing) end
   draw_values(item, tree)
-  if item.answers then
-    add(tree, field.answers, item.answers)
-    add(tree, field.answer_time, span(item.answer_time))
+  if item[ANSWERS] then
+    add(tree, field.answers, item[ANSWERS])
+    add(tree, field.answer_time, span(item[ANSWER_TIME]))
   end
   if item.answered then add(tree, field.answered, item.answered) end
 end
@@ -14618,6 +14878,16 @@ local function draw_finding(finding, tree)
   branch:add_proto_expert_info(spark.experts[finding.code .. finding.severity], finding_text(finding))
 end
 
+--- All that is wrong with the keys as one text: the first problem, and others while there is room.
+local function notes_text(notes)
+  local text, place = notes[1], 2
+  while notes[place] and #text + #notes[place] < NOTES_SIZE do
+    text, place = text .. " | " .. notes[place], place + 1
+  end
+  local left = #notes - place + 1
+  return left > 0 and format("%s | +%d more", text, left) or text
+end
+
 local TITLE = "Spark Core cloud protocol"
 
 local function branch_of(parent, range, text)
@@ -14639,22 +14909,21 @@ local own -- our dissector, as Wireshark knows it
 -- read. What else a row can hold has to be said all the same: expert infos, bytes put together in a tab.
 local function is_unseen(row, root)
   local item = row[1]
-  if visible or item == nil or row[2] or not item.index or item.obstacle or row.findings or row.notes then
-    return false
-  end
+  if item == nil or row[2] or not item.index or item.obstacle or row.findings or row.notes then return false end
   own = own or Dissector.get("spark")
   return not root:referenced(own)
 end
 
 --- Draws a row into the packet's tree and columns.
 local function draw(row, tvb, pinfo, root)
-  visible, put = root.visible, put or root.add
   if is_unseen(row, root) then
     local item = row[1]
+    root:add(proto) -- statistics count protocols
     -- Wireshark's own dissector shall not miss a message: it finds out which answers which.
     if item.plaintext then draw_plaintext(item, root, pinfo, false) end
     return write_columns(pinfo, row.waiting and info(row) or item.text)
   end
+  visible, put = root.visible, put or root.add
   local conversation, count, text = row.conversation, #row, info(row)
   local range = count == 1 and range_for(row[1], tvb) or nil
   local tree = branch_of(root, range, text ~= "" and TITLE .. ", " .. text or TITLE)
@@ -14681,9 +14950,7 @@ local function draw(row, tvb, pinfo, root)
   if row.findings then
     for _, finding in ipairs(row.findings) do draw_finding(finding, tree) end
   end
-  if row.notes then
-    for _, note in ipairs(row.notes) do tree:add_proto_expert_info(spark.note_expert, note) end
-  end
+  if row.notes then tree:add_proto_expert_info(spark.note_expert, notes_text(row.notes)) end
   if count > 0 or row.waiting then
     write_columns(pinfo, text)
   elseif text ~= "" then
@@ -14705,9 +14972,11 @@ do
 
 local constants, proto = spark.constants, spark.proto
 local read_segment, is_damaged = spark.packets.read_segment, spark.packets.is_damaged
-local floor = math.floor
+local item_of = spark.item_of
+local floor, max, sub = math.floor, math.max, string.sub
 
 local SPARK_PORT = constants.catalogue.SPARK_PORT
+local SEQUENCE_SPACE = constants.streams.SEQUENCE_SPACE
 local NAME = "SPARK" -- what Wireshark calls our dissector
 local TCP_PORTS = 2 -- Wireshark's number for "these ports are TCP's"
 local PORTS = 65536
@@ -14736,7 +15005,7 @@ proto.prefs.reassemble_out_of_order = Pref.bool(spark.ORDER_PREFERENCE, true,
 
 -- -- the state of one capture -----------------------------------------------------------------------------------------
 
-local analysis, ring, rows, handed, names, by_ports, lasts, appended
+local analysis, ring, rows, handed, names, by_ports, lasts, offered
 local registered = tostring(SPARK_PORT)
 local ports, asked
 local told_of_keys = false
@@ -14755,7 +15024,7 @@ end
 local function forget()
   analysis, ring = nil, nil
   spark.packets.forget()
-  rows, handed, names, by_ports, lasts, appended = {}, {}, {}, {}, {}, {}
+  rows, handed, names, by_ports, lasts, offered = {}, {}, {}, {}, nil, {}
   ports, asked = set_of(registered), {}
   told_of_keys = false
 end
@@ -14811,7 +15080,8 @@ local function is_foreign(tvb, pinfo)
   return known:verdict(tvb:raw(0, tvb:len()), from_server, conversation) ~= "spark"
 end
 
-local claimed, claimed_number
+-- The payload that was claimed or handed back last, what else Wireshark gave of the same packet, and its number.
+local claimed, behind, claimed_number
 -- A row on its way through Wireshark, which lists a finding under the protocol that is being dissected.
 local drawn
 
@@ -14826,19 +15096,41 @@ end
 function proto.dissector(tvb, pinfo, tree)
   if drawn then return draw_as_spark(tvb, pinfo, tree) end
   local number = pinfo.number
-  if not pinfo.visited and claimed_number ~= number then
-    claimed, claimed_number = tvb, number
-    if is_foreign(tvb, pinfo) then handed[number] = true end
+  if not pinfo.visited then
+    if claimed_number == number then
+      behind = behind .. tvb:raw()
+    else
+      claimed, behind, claimed_number = tvb, "", number
+      if is_foreign(tvb, pinfo) then handed[number] = true end
+    end
   end
-  if handed[number] and built_in then return built_in:call(tvb, pinfo, tree) end
-  return tvb:len()
+  -- Without an answer, all of it counts as read: asking for its size would cost more than all of this.
+  return handed[number] and built_in and built_in:call(tvb, pinfo, tree) or nil
 end
 
 -- -- a packet seen for the first time --------------------------------------------------------------------------------
 
 --- What stands for an address where only its text is known: 16 bytes, like the longest address.
 local function stand_in(address)
-  return string.sub(string.rep(" ", 16) .. tostring(address), -16)
+  return sub(string.rep(" ", 16) .. tostring(address), -16)
+end
+
+--- Where in its stream a payload stands that follows all that was seen; how its conversation calls the two ends.
+local function following(conversation, name)
+  local from_server = conversation.server_flow == name
+  local stream = not conversation.retired and conversation.streams[from_server and "server" or "device"]
+  local device, server = conversation.device.address, conversation.server.address
+  local seq = stream and stream.base and (stream.base + max(stream.next, stream.highest)) % SEQUENCE_SPACE
+  return seq or 1, from_server and server or device, from_server and device or server
+end
+
+--- The payload without what was handed to Wireshark's own dissector before: that one asks for it again, with more
+-- behind it, when it sees the beginning of a message.
+local function new_payload(name, number)
+  local payload, before = claimed:raw() .. behind, offered[name]
+  offered[name] = handed[number] and payload
+  if before and sub(payload, 1, #before) == before then return sub(payload, #before + 1) end
+  return payload
 end
 
 --- Makes a segment of a payload whose header is not among the frame's bytes (decrypted radio, fragments put
@@ -14846,12 +15138,12 @@ end
 local function follow_on(pinfo)
   if claimed_number ~= pinfo.number then return nil end
   local name = flow_name(pinfo)
-  local seq = appended[name] or 1
-  local payload = claimed:raw(0, claimed:len())
-  appended[name] = (seq + claimed:reported_len()) % 4294967296
+  local seq, source, target = 1, stand_in(pinfo.src), stand_in(pinfo.dst)
+  if names[name] then seq, source, target = following(names[name], name) end
+  local payload = new_payload(name, pinfo.number)
   return {
-    source = stand_in(pinfo.src),
-    target = stand_in(pinfo.dst),
+    source = source,
+    target = target,
     source_port = pinfo.src_port,
     target_port = pinfo.dst_port,
     seq = seq,
@@ -14860,7 +15152,7 @@ local function follow_on(pinfo)
     fin = false,
     rst = false,
     acks = false,
-    length = claimed:reported_len(),
+    length = #payload + claimed:reported_len() - claimed:len(),
     payload = payload,
     window = 0,
   }
@@ -14883,9 +15175,8 @@ local function untold(conversation, at_end)
 end
 
 local function notes_on_keys()
-  if told_of_keys then return nil end
   told_of_keys = true
-  return ring.notes
+  return ring.problems[1] and ring.problems
 end
 
 local HELLO_SIZES = {}
@@ -14953,22 +15244,37 @@ local function claim_what_was_handed(conversation)
   conversation.handed = {}
 end
 
---- Makes the items of a row.
-local function fill(row, items, segment, payload_offset)
-  local conversation, secrets = row.conversation, row.conversation.secrets
-  local stream_offset = payload_offset and conversation:offset_of(segment)
-  for place = 1, #items do
-    local made = items[place]
-    local frame, message = made.frame, made.message
-    local hello = frame and hello_of(conversation, frame, message)
-    local item = spark.item_of(made, secrets, hello, place_of(made, segment, payload_offset, stream_offset))
-    row[place] = item
-    if message then
-      conversation.requests[message.index] = item
-      local request = message.answers and conversation.requests[message.answers]
-      if request then request.answered = request.answered or segment.number end
-    end
+--- Makes an item of what a packet completed; `at` is where its bytes stand in the packet, or nil.
+local function item_at(conversation, made, number, at)
+  local frame, message = made.frame, made.message
+  local hello = frame and hello_of(conversation, frame, message)
+  local item = item_of(made, conversation.secrets, hello, at)
+  if message then
+    local requests, answered = conversation.requests, message.answers
+    requests[message.index] = item
+    local request = answered and requests[answered]
+    if request then request.answered = request.answered or number end
   end
+  return item
+end
+
+--- Makes a row with its items. Rows of the common kind are made in one piece, with room for all that is set later:
+-- a table that grows is built anew, and a key that is set to nil makes it grow, too.
+local function new_row(conversation, items, segment, payload_offset)
+  local number, sender, made = segment.number, conversation:sender_of(segment), items[1]
+  local frame = made and made.frame
+  if frame and items[2] == nil and frame.first_packet == number and frame.size == segment.length then
+    -- The payload is one whole frame: nothing is to be looked for.
+    local item = item_at(conversation, made, number, payload_offset)
+    return { item, conversation = conversation, sender = sender, time_in_step = nil }
+  end
+  local row = { conversation = conversation, sender = sender, time_in_step = nil }
+  local stream_offset = made and payload_offset and conversation:offset_of(segment)
+  for place = 1, #items do
+    made = items[place]
+    row[place] = item_at(conversation, made, number, place_of(made, segment, payload_offset, stream_offset))
+  end
+  return row
 end
 
 --- A packet that was damaged on its way counts as one that was not captured: its receiver has dropped it, too.
@@ -14983,9 +15289,9 @@ local function damaged_row(segment)
 end
 
 --- Feeds a packet to the engine and makes its row, if there is anything to show.
-local function take(tvb, pinfo, time)
-  local number, size = pinfo.number, tvb:len()
-  local segment, payload_offset = read_segment(tvb:raw(0, size), tvb:reported_len(), pinfo.src_port, pinfo.dst_port)
+local function take(tvb, pinfo, time, source_port, target_port)
+  local number = pinfo.number
+  local segment, payload_offset = read_segment(tvb:raw(), tvb:reported_len(), source_port, target_port)
   if not segment then
     segment = follow_on(pinfo)
     if not segment then return nil end
@@ -14995,21 +15301,21 @@ local function take(tvb, pinfo, time)
   local conversation, items = (analysis or begin()):take(segment)
   if not conversation then return nil end
   if not conversation.told then meet(conversation, pinfo, segment) end
-  local last = conversation.last_row
-  if last then lasts[last] = nil end
-  lasts[number], conversation.last_row = conversation, number
+  lasts, conversation.last_packet_taken = nil, number
   if conversation.verdict == "coap" then return nil end
-  local length, count = segment.length, #items
-  local row = { conversation = conversation, sender = conversation:sender_of(segment) }
-  if count > 0 then fill(row, items, segment, payload_offset) end
+  local length, row = segment.length, nil
+  -- Before the verdict: what a hello is must not depend on when it was last judged.
+  if items[1] then row = new_row(conversation, items, segment, payload_offset) end
   local findings = is_news(segment, items, conversation) and untold(conversation) or nil
-  row.findings = findings
   conversation.heard = time
-  if count == 0 then
-    row.waiting = length > 0 and conversation:waiting(row.sender) or nil
-    if not row.waiting and not findings then return nil end
+  if not row then
+    local waiting = length > 0 and conversation:waiting(conversation:sender_of(segment)) or nil
+    if not waiting and not findings then return nil end
+    row = new_row(conversation, items, segment, payload_offset)
+    row.waiting = waiting
   end
   if findings then
+    row.findings = findings
     for _, finding in ipairs(findings) do
       conversation.told[finding.code .. finding.severity] = finding.confidence
     end
@@ -15019,22 +15325,32 @@ local function take(tvb, pinfo, time)
     row.time_in_step = floor((time - (conversation.stepped or conversation.start_time)) * 1e6 + 0.5) / 1e6
     conversation.stepped = time
   end
-  row.notes = notes_on_keys()
+  if not told_of_keys then row.notes = notes_on_keys() end
   rows[number] = row
   if not handed[number] then
     if conversation.handed[1] then claim_what_was_handed(conversation) end
     return row
   end
-  local waiting = conversation.handed
-  if #waiting < UNDECIDED then waiting[#waiting + 1] = number end
+  local undecided = conversation.handed
+  if #undecided < UNDECIDED then undecided[#undecided + 1] = number end
   return nil
 end
 
 -- -- drawing -------------------------------------------------------------------------------------------------------
 
+--- Returns the conversation whose last packet this is, as far as packets were taken; nil when it goes on.
+local function ended_by(number)
+  if not lasts then
+    lasts = {}
+    for _, conversation in ipairs(analysis and analysis.trace.conversations or {}) do
+      if conversation.last_packet_taken then lasts[conversation.last_packet_taken] = conversation end
+    end
+  end
+  return lasts[number]
+end
+
 --- A row for what is known only at the end of the capture: silences. It is said at the conversation's last packet.
-local function last_word(number, row, pinfo)
-  local conversation = lasts[number]
+local function last_word(conversation, row, pinfo)
   local late = conversation.verdict ~= "coap" and untold(conversation, true)
   if not late then return row end
   local sender = conversation.server_flow == flow_name(pinfo) and "server" or "device"
@@ -15065,14 +15381,16 @@ function watcher.dissector(tvb, pinfo, tree)
     local number = pinfo.number
     row = rows[number]
     if handed[number] then row = nil end
-    if lasts[number] then row = last_word(number, row, pinfo) end
+    local ended = ended_by(number)
+    if ended then row = last_word(ended, row, pinfo) end
   else
     local time = pinfo.rel_ts
     if analysis then analysis.trace.last = time end
-    if pinfo.port_type ~= TCP_PORTS or not (is_server_port(pinfo.dst_port) or is_server_port(pinfo.src_port)) then
-      return
-    end
-    row = take(tvb, pinfo, time)
+    if pinfo.port_type ~= TCP_PORTS then return end
+    -- Asked for once: each question to Wireshark costs as much as twenty steps of ours.
+    local source_port, target_port = pinfo.src_port, pinfo.dst_port
+    if not (is_server_port(target_port) or is_server_port(source_port)) then return end
+    row = take(tvb, pinfo, time, source_port, target_port)
   end
   if not row then return end
   if row.findings or row.notes then

@@ -25,6 +25,8 @@ from analyzer.wording import endpoint
 LAYERS: Final = "spark _ws.lua"
 END: Final = "</pdml>"
 TITLE: Final = "Spark Core cloud protocol, "
+NOT_IN_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+WIRESHARKS_OWN: Final = re.compile(r'<field name="coap\.[^>]*>')
 
 
 @dataclass
@@ -144,9 +146,17 @@ def _row(number: int, element: ElementTree.Element) -> Row:
     return row
 
 
+def well_formed(pdml: str) -> str:
+    """Wireshark before 4.0 prints what CoAP options hold as it is, which no XML may. Of our fields all is in order."""
+    if not NOT_IN_XML.search(pdml):
+        return pdml
+    return WIRESHARKS_OWN.sub(lambda field: NOT_IN_XML.sub("?", field[0]), pdml)
+
+
 def read(output: str) -> Run:
     """Read what tshark printed."""
     pdml, _, report = output.partition(END)
+    pdml = well_formed(pdml)
     rows, packets = [], 0
     for packet in ElementTree.fromstring(pdml + END):  # noqa: S314 - our own tshark wrote it
         packets += 1

@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import lua_coverage
 
-from analyzer.wireshark.generate import generate
-
 VERSIONS: Final = ("lua51", "lua52", "lua53", "lua54")
 INSIDE_WIRESHARK: Final = ("lua52", "lua54")
 """What Wireshark 3.6 to 4.2, and 4.4 to 4.6, are built with."""
@@ -22,7 +20,7 @@ INSIDE_WIRESHARK: Final = ("lua52", "lua54")
 @lru_cache(maxsize=1)
 def plugin() -> bytes:
     """The plugin's text."""
-    return generate().encode()
+    return lua_coverage.plugin()
 
 
 def runtime(version: str) -> Any:

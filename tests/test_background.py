@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from dataclasses import replace
 
 import dpkt.dns
 import pytest
@@ -11,9 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tcp_talk import DEVICE, DEVICE_END, SERVER, SERVER_END, Talk
 
-from analyzer.background import COMPLAINTS, LOOKUPS, MIDWAY_SEGMENTS, PORTS, QUESTIONS, Background
+from analyzer.background import (
+    ANSWERS,
+    COMPLAINTS,
+    LOOKUP_PACKETS,
+    LOOKUPS,
+    MACHINES,
+    MIDWAY_SEGMENTS,
+    PORTS,
+    PROBES,
+    QUESTIONS,
+    Background,
+)
 from analyzer.catalogue import PRESENCE_PREFIX
-from analyzer.network.units import Arp, Datagram, IcmpError, Other, Segment
+from analyzer.network.units import FIN, Arp, Datagram, IcmpError, Other, Segment
+from analyzer.streams import Sender
 
 DEVICE_IP, SERVER_IP = DEVICE_END[0], SERVER_END[0]
 ROUTER_IP = bytes((192, 168, 1, 1))
@@ -46,7 +59,10 @@ def complaint(number: int = 1) -> IcmpError:
 
 
 def see(segments: list[Segment]) -> Background:
-    background = Background()
+    return see_into(Background(), segments)
+
+
+def see_into(background: Background, segments: list[Segment]) -> Background:
     for segment in segments:
         background.take(segment)
     return background
@@ -65,8 +81,12 @@ def test_lookups_of_the_cloud_are_remembered_with_their_answers() -> None:
     [lookup] = background.lookups.values()
     assert (lookup.asker, lookup.name, lookup.first_packet) == ("192.168.1.104", name, 4)
     assert (lookup.asked, lookup.answered, lookup.failed) == (2, 1, 0)
-    assert lookup.addresses == {"54.208.229.4"}
-    assert lookup.questions_ns == [4000, 5000]
+    assert [(p.packet, p.time_ns, p.found) for p in lookup.packets] == [
+        (4, 4000, None),
+        (5, 5000, None),
+        (6, 6000, ("54.208.229.4",)),
+    ]
+    assert lookup.complete
     assert background.kinds["DNS"] == 4
 
 
@@ -76,6 +96,86 @@ def test_a_lookup_that_fails_is_one() -> None:
     background.take(datagram(answer("device.particle.io", code=3), back=True))
     [lookup] = background.lookups.values()
     assert (lookup.asked, lookup.answered, lookup.failed) == (1, 0, 1)
+    assert [p.found for p in lookup.packets] == [None, ()]
+
+
+def test_a_name_without_an_ipv6_address_is_no_failure() -> None:
+    background = Background()
+    record = dpkt.dns.DNS.Q(name="device.spark.io", type=dpkt.dns.DNS_AAAA)
+    background.take(datagram(bytes(dpkt.dns.DNS(qr=dpkt.dns.DNS_R, qd=[record])), back=True))
+    [lookup] = background.lookups.values()
+    assert lookup.failed == 0
+    assert [(p.kind, p.found) for p in lookup.packets] == [("AAAA", ())]
+
+
+@pytest.mark.parametrize("spoil", ["cut", "truncated", "broken"])
+def test_an_answer_that_is_not_all_there_is_neither_found_nor_failed(spoil: str) -> None:
+    whole = answer("device.spark.io", SERVER_IP)
+    unit = datagram(whole, back=True)
+    if spoil == "cut":
+        unit = replace(unit, payload=whole[:-6])
+    elif spoil == "truncated":
+        unit = replace(unit, payload=whole[:2] + bytes([whole[2] | 2]) + whole[3:])
+    else:
+        unit = datagram(whole[:6] + b"\x00\x09" + whole[8:], back=True)
+    background = Background()
+    background.take(unit)
+    [lookup] = background.lookups.values()
+    assert (lookup.answered, lookup.failed) == (0, 0)
+    assert [(p.found, p.unread) for p in lookup.packets] == [(None, True)]
+
+
+@pytest.mark.parametrize("name", ["de\x1bvice.spark.io", "spark.io.example", "x spark.io"])
+def test_names_that_are_none_of_the_clouds_are_left_alone(name: str) -> None:
+    background = Background()
+    background.take(datagram(question(name)))
+    assert not background.lookups
+
+
+def test_what_else_a_machine_is_answered_is_remembered_now_and_then() -> None:
+    background = Background()
+    for second in (0, 1, 9, 10, 11, 25):
+        unit = datagram(answer("www.example.org", SERVER_IP), number=second + 1, back=True)
+        background.take(replace(unit, time_ns=second * 10**9))
+    assert [a.packet for a in background.resolved[DEVICE_IP]] == [1, 11, 26]
+    background.take(elsewhere(80).syn())
+    assert not background.connected
+    see_into(background, elsewhere(80).open().segments)
+    [accepted] = background.connected[DEVICE_IP]
+    assert (accepted.source, accepted.port) == (SERVER_IP, 80)
+
+
+def test_a_devices_tests_of_the_internet_are_remembered() -> None:
+    talk = Talk(server_end=(bytes((8, 8, 8, 8)), 53), device_end=(DEVICE_IP, 50_000))
+    background = see([talk.syn(), talk.syn(), elsewhere(53).syn()])
+    assert [packet for packet, _ in background.probes[DEVICE_IP]] == [talk.segments[0].number, talk.segments[1].number]
+
+
+@pytest.mark.parametrize(
+    ("port", "waited", "says", "counted"),
+    [
+        (8080, 20.0, None, True),
+        (80, 20.1, None, True),
+        (8081, 20.0, None, False),
+        (8080, 5.0, None, False),
+        (8080, 60.0, None, False),
+        (8080, 20.0, DEVICE, False),
+        (8080, 20.0, SERVER, False),
+    ],
+)
+def test_a_device_that_waits_at_a_web_server_is_noticed(
+    port: int, waited: float, says: Sender | None, counted: bool
+) -> None:
+    background = Background()
+    for seed in (1, 2):
+        talk = elsewhere(port, seed).open()
+        if says is not None:
+            talk.send(says, b"GET / HTTP/1.0")
+        talk.close()
+        last = next(s for s in talk.segments if s.flags & FIN)
+        late = [replace(s, time_ns=s.time_ns + round(waited * 1e9) * (s.number >= last.number)) for s in talk.segments]
+        see_into(background, late)
+    assert {p: m.count for p, m in background.mute.items()} == ({port: 2} if counted else {})
 
 
 def test_questions_who_has_an_address_and_their_answers() -> None:
@@ -87,6 +187,15 @@ def test_questions_who_has_an_address_and_their_answers() -> None:
     answered, open_one = background.questions.values()
     assert (answered.packet, answered.tries, answered.answer_packet, answered.answer_ns) == (1, 2, 4, 4000)
     assert (open_one.target, open_one.tries, open_one.answer_packet) == (SERVER_IP, 1, None)
+
+
+@pytest.mark.parametrize(("gap", "insisted"), [(1.0, 2), (4.0, 2), (0.01, 0), (30.0, 0)])
+def test_who_asks_again_soon_has_got_no_answer(gap: float, insisted: int) -> None:
+    background = Background()
+    for number in range(3):
+        background.take(replace(arp(1, ROUTER_IP, SERVER_IP, number + 1), time_ns=round(number * gap * 1e9)))
+    [asked] = background.questions.values()
+    assert (asked.tries, asked.insisted) == (3, insisted)
 
 
 def test_an_announcement_tells_the_device_id() -> None:
@@ -183,6 +292,26 @@ def test_everything_remembered_is_bounded() -> None:
     assert background.kinds["ICMP"] == 1499
 
 
+def test_what_is_kept_of_each_name_and_machine_is_bounded() -> None:
+    background = Background()
+    name, far = "device.spark.io", bytes((8, 8, 8, 8))
+    asked = question(name)
+    for number in range(1, LOOKUP_PACKETS + 3):
+        background.take(datagram(asked, number=number))
+    [lookup] = background.lookups.values()
+    assert (lookup.asked, len(lookup.packets), lookup.complete) == (LOOKUP_PACKETS + 2, LOOKUP_PACKETS, False)
+    said = answer("www.example.org", SERVER_IP)
+    for number in range(1, MACHINES + 10):
+        unit = datagram(said, number=number, back=True)
+        background.take(replace(unit, target=number.to_bytes(4, "big"), time_ns=0))
+        background.take(replace(unit, target=(1).to_bytes(4, "big"), time_ns=number * 10**11))
+    assert len(background.resolved) == MACHINES
+    assert max(map(len, background.resolved.values())) == ANSWERS
+    talk = Talk(server_end=(far, 53), device_end=(DEVICE_IP, 50_000))
+    see_into(background, [talk.syn() for _ in range(PROBES + 5)])
+    assert len(background.probes[DEVICE_IP]) == PROBES
+
+
 def test_packets_of_no_known_kind_are_counted_by_kind() -> None:
     background = Background()
     for kind in ("encrypted-wifi", "encrypted-wifi", "non-ip"):
@@ -211,7 +340,9 @@ def test_any_damage_to_a_dns_answer_is_survived(seed: int, size: int) -> None:
         whole[rng.randrange(len(whole))] = rng.choice((0, 0xC0, 0xFF, rng.randrange(256)))
     background = Background()
     background.take(datagram(bytes(whole[: len(whole) - min(size, rng.randint(0, 60))]), back=True))
-    assert all(isinstance(ip, str) for lookup in background.lookups.values() for ip in lookup.addresses)
+    assert all(
+        isinstance(ip, str) for lookup in background.lookups.values() for p in lookup.packets for ip in p.found or ()
+    )
 
 
 def test_a_name_that_points_at_itself_ends() -> None:

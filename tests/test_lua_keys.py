@@ -353,6 +353,11 @@ def notes(ring: Any) -> list[str]:
     return [note.decode() for note in items(ring[b"notes"])]
 
 
+def problems(ring: Any) -> list[str]:
+    """Those of the notes that are told in the list of packets."""
+    return [note.decode() for note in items(ring[b"problems"])]
+
+
 @EVERY
 def test_a_folder_gives_each_key_once_with_its_private_half(version: str) -> None:
     ring, expected = load(version, device_key=KEYS), KeyRing.load(KEYS)
@@ -361,6 +366,7 @@ def test_a_folder_gives_each_key_once_with_its_private_half(version: str) -> Non
         assert got == {(key.n, key.private) for key in getattr(expected, field)}
         assert len(got) == len(ring[field.encode()]) > 0
     assert notes(ring) == [f"spark.device_key: {KEYS}: {len(expected.files)} of {len(expected.files)} files hold keys."]
+    assert problems(ring) == []
     assert not ring[b"empty"]
     key = expected.device_keys[0]
     n = key.n.to_bytes(128, "big")
@@ -423,6 +429,7 @@ def test_a_folder_is_summed_up_in_one_note(version: str, tmp_path: Path) -> None
         f"spark.device_key: {tmp_path}/d.der: No such file or directory",
         f"spark.device_key: {tmp_path}/: 1 of 4 files hold keys, 1 locked with a password.",
     ]
+    assert problems(ring) == notes(ring)
 
 
 @WIRESHARKS
@@ -458,6 +465,7 @@ def test_a_folder_of_other_things_ends_with_its_bounds(version: str) -> None:
         assert asked[0] == b"C:\\keys\\00000"
         assert "more than 5000 files; the rest was not looked at." in notes(ring)[0]
         assert notes(ring)[-1].endswith(f"0 of {looked} files hold keys.")
+        assert problems(ring) == notes(ring)
     assert notes(ring)[1] == "spark.device_key: C:\\keys\\: more than 64 MB; from 00017 on it was not looked at."
 
 

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import NAMES, captured, shipped
 from lua_engine import INSIDE_WIRESHARK, VERSIONS, engine
-from test_wireshark_campaign import DEVICE_6, LINKS, ethernet, ip4, ip6, segments_of
+from test_wireshark_campaign import DEVICE_6, LINKS, SERVER_6, ethernet, ip4, ip6, segments_of
 
 from analyzer.network import Decoder
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment
 from analyzer.simulate import simulate
 from analyzer.simulate.wire import Link
+from analyzer.tracker import SENDERS
 
 FIELDS: Final = ("source", "target", "source_port", "target_port", "seq", "ack", "length", "payload", "window", "ttl")
 
@@ -202,6 +203,49 @@ def test_a_packet_damaged_on_its_way_is_known_by_its_checksum(version: str, link
     for segment in segments_of("healthy-full"):
         found, _ = read(version, LINKS[link][1](segment), segment.source_port, segment.target_port)
         assert not packets[b"is_damaged"](found)
+
+
+@pytest.mark.parametrize("version", INSIDE_WIRESHARK)
+@pytest.mark.parametrize("link", ["ipv6", "ipv6-options", "raw"])
+def test_what_stands_between_the_addresses_and_the_tcp_header_is_not_summed_up(version: str, link: str) -> None:
+    packets = lua(version)[b"packets"]
+    packets[b"forget"]()
+    for place, segment in enumerate(
+        [s for s in segments_of("healthy-full") if s.length and s.target_port == 5683][:12]
+    ):
+        data = bytearray(LINKS[link][1](segment))
+        tcp = len(data) - segment.length - 20
+        addresses = DEVICE_6 + SERVER_6 if "ipv6" in link else segment.source + segment.target
+        summed = addresses + struct.pack(">HH", 6, 20 + segment.length) + data[tcp:] + bytes(segment.length % 2)
+        data[tcp + 16 : tcp + 18] = (0xFFFF - int.from_bytes(summed, "big") % 0xFFFF).to_bytes(2, "big")
+        spoil = place > 8
+        data[-1] ^= 16 if spoil else 0
+        found, _ = read(version, bytes(data), segment.source_port, segment.target_port)
+        assert packets[b"is_damaged"](found) == spoil
+
+
+@pytest.mark.parametrize("version", INSIDE_WIRESHARK)
+def test_made_up_senders_do_not_pile_up(version: str) -> None:
+    """All that was learnt is forgotten when it gets too much: then a wrong checksum is believed again."""
+    packets = lua(version)[b"packets"]
+    story = simulate("healthy")
+    decode = Decoder().decode
+    packet, segment = next(
+        (packet, unit)
+        for packet in captured(story.packets, story.link_type)
+        if isinstance(unit := decode(packet), Segment) and unit.length
+    )
+    spoilt = packet.data[:-1] + bytes((packet.data[-1] ^ 4,))
+    for made_up, told in ((0, True), (SENDERS - 2, True), (SENDERS, False)):
+        packets[b"forget"]()
+        found, _ = read(version, packet.data, segment.source_port, segment.target_port)
+        for _ in range(3):
+            assert not packets[b"is_damaged"](found)
+        for number in range(made_up):
+            found[b"source"] = b"\x0a" + number.to_bytes(3, "big")
+            packets[b"is_damaged"](found)
+        found, _ = read(version, spoilt, segment.source_port, segment.target_port)
+        assert packets[b"is_damaged"](found) == told
 
 
 @pytest.mark.parametrize("version", INSIDE_WIRESHARK)

@@ -13,10 +13,12 @@ from analyzer.simulate import FIRMWARES, SCENARIOS, Packet, Simulation, Simulati
 KEYLESS = {"SPK301": "SPK206", "SPK303": "SPK206", "SPK306": "SPK206", "SPK302": "SPK204", "SPK304": "SPK204"}
 TRIGGERS = {
     "SPK001": ("healthy", "lossy", "missing-syn", "slow-hello"),
-    "SPK101": ("port-blocked", "blocked-icmp", "dns-failed"),
+    "SPK101": ("port-blocked", "blocked-icmp", "dns-failed", "local-server-blocked", "cloud-unreachable"),
     "SPK102": ("refused", "reset-after-accept"),
     "SPK103": ("http-portal", "ssh-banner", "tls-service", "http-late"),
     "SPK104": ("no-nonce", "no-nonce-ping", "late-nonce", "closed-after-accept"),
+    "SPK105": ("dns-failed", "dns-unanswered", "dns-fallback-works"),
+    "SPK106": ("server-moved", "name-astray", "other-than-looked-up"),
     "SPK201": ("short-nonce", "long-nonce"),
     "SPK202": ("device-silent",),
     "SPK203": ("split-identity", "wrong-identity-size"),
@@ -40,7 +42,7 @@ TRIGGERS = {
     "SPK706": ("no-spark", "announcements-only", "other-port", "dtls"),
     "SPK801": ("coap-tcp", "tls-client", "udp-coap"),
 }
-LATER = {"SPK105", "SPK502", "SPK504", "SPK506", "SPK507", "SPK508", "SPK509", "SPK603"}
+LATER = {"SPK502", "SPK504", "SPK506", "SPK507", "SPK508", "SPK509", "SPK603"}
 SLOW = {"retries"}
 
 

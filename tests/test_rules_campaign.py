@@ -33,12 +33,15 @@ WORKING = (
         "split-identity-fine",
     ),
     *("slow-hello", "slow-handshake", "planned-reconnects", "seq-wrap", "port-reuse", "background"),
-    *("coap-tcp", "tls-client"),
+    *("coap-tcp", "tls-client", "dns-fallback-works"),
 )
 FAILING: tuple[tuple[set[str], tuple[str, ...]], ...] = (
     (NOT_USED, ("key-mismatch", "bad-signature", "dead-key", "old-session-key", "short-integer")),
     (REFUSED, ("wrong-server-key", "unknown-device", "worked-then-fails", "server-closes-late")),
     ({"SPK101"}, ("port-blocked", "blocked-icmp")),
+    ({"SPK101"}, ("dns-second-try", "local-server-blocked", "cloud-unreachable", "no-internet")),
+    ({"SPK101", "SPK105"}, ("dns-failed", "dns-unanswered")),
+    ({"SPK101", "SPK106"}, ("server-moved", "name-astray", "other-than-looked-up")),
     ({"SPK102"}, ("refused", "reset-after-accept")),
     ({"SPK103"}, ("http-portal", "ssh-banner", "tls-service")),
     ({"SPK104"}, ("closed-after-accept", "no-nonce", "no-nonce-ping", "late-nonce")),

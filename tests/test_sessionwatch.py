@@ -74,3 +74,29 @@ def test_asking_every_three_seconds_is_counted_and_ends_with_the_next_chunk() ->
     served = watched(*chunks(1, 5), (4.4, D, 18), (4.5, S, 274)).update
     assert served is not None
     assert (served.asked, served.chunks) == (0, 6)
+
+
+def offers(start: float, count: int = 3, pause: float = 6.0) -> list[Told]:
+    """The old server's offers of an update, and the last one, which is shorter."""
+    return [(start + n * pause, S, 34) for n in range(count)] + [(start + count * pause, S, 18)]
+
+
+def test_three_offers_and_a_short_one_at_the_servers_pace_are_offers_of_an_update() -> None:
+    watch = watched((0, D, 18), *offers(1), (34, D, 18), (34.1, S, 18))
+    assert [packet for packet, _ in watch.offers] == [2, 3, 4, 5]
+    assert watched(*offers(1)).offers != ()
+
+
+def test_what_is_answered_or_has_another_pace_or_number_is_no_offer() -> None:
+    assert watched(*offers(1), (19.3, D, 18), (19.4, D, 18)).offers == ()
+    assert watched(*offers(1)[:2], (8, D, 18), *offers(1)[2:]).offers == ()
+    assert watched(*offers(1)[:2], (8, S, 50), *offers(1)[2:]).offers == ()
+    assert watched(*offers(1, pause=5.0)).offers == ()
+    assert watched(*offers(1, count=2)).offers == ()
+    assert watched(*offers(1, count=4)).offers == ()
+
+
+def test_the_beginning_of_an_update_is_known_with_its_time() -> None:
+    update = watched((0, S, 34), (0.1, D, 18), (0.2, D, 18), *chunks(1, 5)).update
+    assert update is not None
+    assert update.begun_ns == 0

@@ -19,9 +19,10 @@ from typing import Final
 
 import lua_coverage
 
-from analyzer.wireshark.generate import FILE_NAME, generate
+from analyzer.wireshark.generate import FILE_NAME
 
 SECOND: Final = "SPARKSHARK_SECOND_WIRESHARK"
+OWN: Final = "own"
 NOBODY: Final = 65534
 LIMIT: Final = 120
 """Seconds. A hang must not hold up all tests."""
@@ -60,7 +61,7 @@ class Tshark:
     def run(self, *arguments: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
         """Run it, with the plugin as it would be generated now."""
         script: tuple[str, ...] = ("-X", "lua_script:" + self.write(FILE_NAME, _plugin())) if plugin else ()
-        if plugin and lua_coverage.folder():
+        if plugin and lua_coverage.folder() and self.name == OWN:
             script = ("-X", "lua_script:" + self.write("coverage.lua", lua_coverage.prelude()), *script)
         return subprocess.run(
             [*self.command, "tshark", *script, *arguments],
@@ -82,7 +83,7 @@ class Tshark:
 
 @functools.lru_cache(maxsize=1)
 def _plugin() -> bytes:
-    return generate().encode()
+    return lua_coverage.plugin()
 
 
 def _let_read(path: Path) -> None:
@@ -109,7 +110,7 @@ def tsharks() -> dict[str, Tshark]:
     """Every tshark there is to test with, by name."""
     workspace = _workspace(Path(tempfile.gettempdir()))
     drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups") if os.geteuid() == 0 else ()
-    found = {"own": Tshark("own", (*drop, *_environment(f"{workspace}/home")), Path("/"), workspace)}
+    found = {OWN: Tshark(OWN, (*drop, *_environment(f"{workspace}/home")), Path("/"), workspace)}
     second = os.environ.get(SECOND)
     if second:
         root = Path(second)

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import lua_coverage
 from wireshark import NOBODY
 
 from analyzer.capture import Capture
-from analyzer.wireshark.generate import FILE_NAME, generate
+from analyzer.wireshark.generate import FILE_NAME
 
 FIELDS: Final = ("frame.number", "spark.stage", "spark.message", "spark.direction", "coap.mid", "spark.finding")
 """What is read of each packet. ``_ws.lua.error`` is looked for beside it."""
@@ -285,8 +286,8 @@ def _fill(folder: Path, capture: Path, steps: Sequence[Step], files: Mapping[str
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    (folder / FILE_NAME).write_text(generate(), encoding="utf-8")
-    (folder / "before.lua").write_text(BEFORE, encoding="utf-8")
+    (folder / FILE_NAME).write_bytes(lua_coverage.plugin())
+    (folder / "before.lua").write_bytes(lua_coverage.prelude() + BEFORE.encode())
     written = ", ".join(f'{{ "{s.name}", function() {s.lua} end, {"true" if s.relists else "false"} }}' for s in steps)
     names = ", ".join(f'"{name}"' for name in FIELDS)
     (folder / "after.lua").write_text(

@@ -18,6 +18,7 @@ from analyzer.findings import (
     STATE_OF_GROUP,
     Evidence,
     Finding,
+    Group,
     NotChecked,
     RuledOut,
     Severity,
@@ -28,9 +29,13 @@ from analyzer.wording import duration, listing, number, plural, size
 
 UNSAID: Final = ("SPK401", "SPK704")
 """Remarks about the capture that are no reasons for a verdict."""
-SIDE_REMARKS: Final = ("SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401")
+SIDE_REMARKS: Final = ("SPK105", "SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401")
 """Remarks that are never a device's state, in the order in which they are told."""
+CAUSES: Final = ("SPK105", "SPK106")
+"""What may be the reason why nobody, or somebody else, answers: told, and mended, together with that."""
 CANNOT_TELL: Final = "CANNOT TELL"
+NOT_ANSWERING: Final = "NOT ANSWERING"
+"""One request of a session that goes on (SPK503)."""
 CONNECTED: Final = "CONNECTED"
 NO_TRAFFIC: Final = "NO SPARK TRAFFIC"
 FAILING: Final = "FAILING"
@@ -249,7 +254,10 @@ def _tell(story: Story, trace: Trace) -> Story:
         story.state, story.mark = STATE_OF_GROUP[first.spec.group], Mark.FAILS
         if not any(by_number[n].reached == "established" for n in first.conversations if n in by_number):
             story.state = "NOT CONNECTING"  # what never came up cannot drop
-        story.sentence = first.summary
+        elif first.code == "SPK503" and healthy.issuperset(first.conversations):
+            story.state = NOT_ANSWERING
+        story.sentence = " ".join(finding.summary for finding in (first, _cause(story)) if finding is not None)
+        healthy -= {n for f in story.findings if f.severity in BAD for n in f.conversations}
         failed = [n for n in by_number if n not in healthy]
         if last in healthy and len(story.conversations) > 1:
             story.state, story.mark = "WORKING", Mark.WARNS
@@ -286,6 +294,14 @@ def _tell(story: Story, trace: Trace) -> Story:
     return story
 
 
+def _cause(story: Story) -> Finding | None:
+    """What explains the leading finding, if that is about the connection alone."""
+    lead = story.lead
+    if lead is None or lead.spec.group is not Group.CONNECTIVITY or lead.code in CAUSES:
+        return None
+    return next((f for f in story.said if f.code in CAUSES and f.exemplar in lead.conversations), None)
+
+
 def _missing(story: Story) -> str:
     holes = [hole for c in story.conversations for hole in c.holes]
     total = size(sum(hole.length for hole in holes))
@@ -298,7 +314,8 @@ def _steps(story: Story) -> tuple[str, ...]:
     """What to do: about the fault, about the capture, or nothing."""
     lead = story.lead
     if story.mark is Mark.FAILS:
-        return next((f.fix for f in story.said if f.fix), ())
+        cause = _cause(story)
+        return cause.fix if cause is not None else next((f.fix for f in story.said if f.fix), ())
     if story.mark is Mark.WARNS and lead is not None:
         return (IF_IT_FAILS_AGAIN, f"  sparkshark explain {lead.code}")
     if story.mark is Mark.WORKS:
@@ -319,10 +336,15 @@ def _why_unknown(story: Story) -> str:
 def _how_sure(story: Story, first: Finding | None) -> str:
     if first is None or first.severity not in (*BAD, Severity.OK):
         return ""
+    cause = _cause(story)
     words: list[str] = []
     given: set[str] = set()
     for finding in story.said:
-        if finding.severity != first.severity or not finding.because or finding.because in given:
+        if (
+            (finding.severity != first.severity and finding is not cause)
+            or not finding.because
+            or finding.because in given
+        ):
             continue
         given.add(finding.because)
         word, because = CONFIDENCE_WORDS[finding.confidence], finding.because

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from analyzer.findings import BAD, Finding, NotChecked
-from analyzer.rules import capture, connectivity, device, handshake, reply, session
+from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, reply, session, update
 from analyzer.rules import keys as keyed
 from analyzer.rules.facts import Facts
 from analyzer.rules.fold import fold, fold_unchecked
@@ -29,6 +29,8 @@ RULES: Final[tuple[Rule, ...]] = (
     connectivity.refused,
     connectivity.something_else,
     connectivity.silence,
+    address.fallback,
+    address.wrong_address,
     capture.other_protocol,
     handshake.wrong_nonce,
     handshake.nonce_not_answered,
@@ -47,6 +49,16 @@ RULES: Final[tuple[Rule, ...]] = (
 )
 """The rules about one conversation, in the order of DIAGNOSES section 1."""
 
+BESIDE: Final[tuple[Rule, ...]] = (
+    update.never_begins,
+    update.overran,
+    keyed.number_jumped,
+    keyed.request_unanswered,
+    keyed.update_not_begun,
+)
+"""Rules that stand beside the others: a session may work and still not do all that it should. They leave it to
+the others what they say of the same connection, and the Wireshark plugin has none of them."""
+
 SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
 """What is not checked for want of a key; with keys their own rules say what is still open."""
 
@@ -56,8 +68,10 @@ def judge(trace: Trace) -> None:
     findings: list[Finding] = []
     unchecked: list[NotChecked] = []
     places = keyed.Places(trace) if trace.keys else None
-    for conversation, again in zip(trace.conversations, dialled_again(trace), strict=True):
-        findings += judge_alone(Facts(conversation, trace, again), places, unchecked)
+    every = [Facts(c, trace, again) for c, again in zip(trace.conversations, dialled_again(trace), strict=True)]
+    for facts in every:
+        findings += judge_alone(facts, places, unchecked)
+    findings += judge_beside(every, findings, unchecked)
     findings += [
         *device.left_open(trace),
         *capture.capture_damage(trace),
@@ -86,6 +100,20 @@ def judge_alone(facts: Facts, places: keyed.Places | None, unchecked: list[NotCh
             for finding in own:
                 if finding.code == "SPK001":
                     keyed.proof_of_health(facts, secrets, finding)
+    return own
+
+
+def judge_beside(every: list[Facts], found: list[Finding], unchecked: list[NotChecked]) -> list[Finding]:
+    """Return what stands beside the verdict on each conversation, and what several of them tell together."""
+    known = {(finding.code, finding.device) for finding in found}
+    own: list[Finding] = [*lifetime.timed_out(every), *lifetime.forgotten(every), *lifetime.same_identity(every)]
+    for facts in every:
+        for rule in BESIDE:
+            for said in rule(facts):
+                if isinstance(said, NotChecked):
+                    unchecked.append(said)
+                elif (said.code, said.device) not in known:  # else it would be folded into what is told already
+                    own.append(said)
     return own
 
 

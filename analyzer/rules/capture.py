@@ -203,8 +203,17 @@ def _what_else(trace: Trace) -> Iterator[Evidence]:
             f" (first: packet {number(alike.first_packet)}). Try: --port {alike.port}",
             (alike.first_packet,),
         )
+    for mute in sorted(around.mute.values(), key=lambda m: -m.count)[:4]:
+        yield Evidence(
+            f"{plural(mute.count, 'connection')} on port {mute.port} (first: packet {number(mute.first_packet)}):"
+            " nobody says a word until the connecting side leaves after 20 s, as a Spark device does that waits for a"
+            f" greeting. Try: --port {mute.port}",
+            (mute.first_packet,),
+        )
     for lookup in list(around.lookups.values())[:4]:
         fate = "and was answered" if lookup.answered else "and got no answer"
+        if lookup.failed and not lookup.answered:
+            fate = "and was told that there is no such name"
         yield Evidence(
             f"{lookup.asker} looked up {lookup.name} {plural(max(lookup.asked, 1), 'time')} (first: packet"
             f" {number(lookup.first_packet)}) {fate}, but no connection on port"

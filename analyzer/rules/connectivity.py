@@ -8,8 +8,7 @@ from typing import Final
 from analyzer.catalogue import DEVICE_READ_LIMIT, IDENTITY_SIZE, NONCE_SIZE, PING_AFTER, SMALLEST_FRAME_ON_WIRE
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
 from analyzer.kinds import request_kind
-from analyzer.network.units import address_text
-from analyzer.rules import words
+from analyzer.rules import around, words
 from analyzer.rules.capture import service_name
 from analyzer.rules.facts import AT_ONCE, NS, Facts
 from analyzer.streams import Sender
@@ -23,23 +22,23 @@ LOST_PATIENCE: Final = DEVICE_READ_LIMIT * NS / 2
 DEAD_PING_AFTER: Final = PING_AFTER * NS * 0.9
 """A lone message this long after the connection, to a server that never greeted, is an early Core's ping."""
 MIDDLEBOX_HOPS: Final = 2
-ICMP_UNREACHABLE: Final = {4: 3, 6: 1}
-PROHIBITED: Final = frozenset((9, 10, 13))
+BECAUSE_NO_INTERNET: Final = (
+    "that this network has no way to the internet at all: the device's own test of it is not answered either."
+)
 
 
 def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK101: SYNs without SYN-ACK or RST."""
     c = facts.conversation
-    if not c.syns or c.syn_ack or c.connected or facts.server.quality.packets or facts.closing(Sender.SERVER):
+    if not unanswered(facts):
         return
     until = facts.trace.last_ns or c.end_ns  # a further attempt from another port does not end the waiting
-    waited = until - c.syns[0].time_ns
-    complaint = _complaint(facts)
-    if complaint is None and c.syn_count < ENOUGH_SYNS and waited < LONE_SYN:
+    complaint = around.complaint(facts)
+    if complaint is None and not waited_enough(facts):
         yield NotChecked(
             "SPK101",
-            f"The capture ends {duration(waited)} after {packets([c.syns[0].packet])} asked to connect; that is too"
-            " soon to call it unanswered.",
+            f"The capture ends {duration(until - c.syns[0].time_ns)} after {packets([c.syns[0].packet])} asked to"
+            " connect; that is too soon to call it unanswered.",
             (c.number,),
         )
         return
@@ -59,12 +58,17 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
     ruled_out = [RuledOut("SPK102", words.RULED_NO_REFUSAL)]
     confidence = Confidence.STRONG if c.syn_count >= ENOUGH_SYNS else Confidence.LIKELY
     because = words.BECAUSE_DROPPED
+    elsewhere, looked_up = around.accepted_elsewhere(facts), around.looked_up(facts)
+    offline = around.no_internet(facts) if elsewhere is None else None
+    if elsewhere is not None or looked_up is not None:
+        confidence = Confidence.STRONG  # it is not the device's own network that swallows everything
+    if offline is not None:
+        because = BECAUSE_NO_INTERNET
     if complaint is not None:
-        confidence, because = Confidence.CERTAIN, complaint.text
-        evidence.append(complaint)
-    answered = _answered_arp(facts)
-    if answered is not None:
-        evidence.append(answered)
+        said = around.complaint_told(complaint)
+        confidence, because = Confidence.CERTAIN, said.text
+        evidence.append(said)
+    evidence += [item for item in (elsewhere or looked_up, offline, around.answered_arp(facts)) if item is not None]
     yield facts.finding(
         "SPK101",
         confidence,
@@ -75,37 +79,18 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
     )
 
 
-def _complaint(facts: Facts) -> Evidence | None:
-    """An ICMP error about this very connection."""
+def unanswered(facts: Facts) -> bool:
+    """Whether the device asked to connect and nobody answered, by as much as the capture holds."""
     c = facts.conversation
-    for error in facts.trace.background.complaints:
-        if (
-            error.type == ICMP_UNREACHABLE[error.version]
-            and error.quoted_target == c.server.address
-            and error.quoted_target_port == c.server.port
-            and error.quoted_source == c.device.address
-            and error.quoted_source_port in (c.device.port, None)
-        ):
-            what = "says that it is not allowed" if error.code in PROHIBITED else "says that it cannot be reached"
-            return Evidence(
-                f"{address_text(error.reporter)} {what} ({packets([error.number])}, ICMP type {error.type} code"
-                f" {error.code}).",
-                (error.number,),
-            )
-    return None
+    return bool(c.syns) and not (
+        c.syn_ack or c.connected or facts.server.quality.packets or facts.closing(Sender.SERVER)
+    )
 
 
-def _answered_arp(facts: Facts) -> Evidence | None:
-    """The device's Wi-Fi works: it asked for a neighbour and got an answer."""
-    for question in facts.trace.background.questions.values():
-        if question.asker == facts.conversation.device.address and question.answer_ns is not None:
-            assert question.answer_packet is not None  # noqa: S101 - set together with its time
-            return Evidence(
-                f"Wi-Fi is up: an ARP question was answered in {duration(question.answer_ns - question.time_ns)}"
-                f" ({packets([question.answer_packet])}).",
-                (question.answer_packet,),
-            )
-    return None
+def waited_enough(facts: Facts) -> bool:
+    """Whether the missing answer to a request to connect means anything: it was repeated, or is long overdue."""
+    c = facts.conversation
+    return c.syn_count >= ENOUGH_SYNS or (facts.trace.last_ns or c.end_ns) - c.syns[0].time_ns >= LONE_SYN
 
 
 def refused(facts: Facts) -> Iterator[Finding]:
@@ -273,6 +258,8 @@ def _silence(facts: Facts, waited: int, *, late: bool) -> Iterator[Evidence]:
             f"Connected in {packets([c.connected.packet])}; then not one byte from the server in {duration(waited)}.",
             (c.connected.packet,),
         )
+    if (proxy := around.answers_for_everyone(facts)) is not None:
+        yield proxy
     if end is not None:
         yield Evidence(f"The {end.sender} closed in {packets([end.packet])}.", (end.packet,))
     if late and facts.nonce is not None and end is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from analyzer.catalogue import DEVICE_READ_LIMIT
 from analyzer.conversation import Conversation
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
 from analyzer.handshake import Part
@@ -64,6 +65,17 @@ class Facts:
         last = self.trace.last_ns or c.end_ns
         again = self.dialled_again
         return min(last, again) if again is not None and again > c.end_ns else last
+
+    @cached_property
+    def came_up(self) -> bool | None:
+        """Whether the session came up; None where the capture is too short or too one-sided to tell."""
+        c = self.conversation
+        if self.reached == "established":
+            return True
+        ended = bool(c.closings) or self.dialled_again is not None
+        if self.unseen is not None or not (ended or self.watched_until - c.start_ns >= DEVICE_READ_LIMIT * NS):
+            return None
+        return False
 
     def closing(self, sender: Sender) -> Closing | None:
         """The first FIN or RST of that end."""

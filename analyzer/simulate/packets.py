@@ -13,12 +13,13 @@ from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.dot11 import Dot11, Dot11CCMP
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
-from scapy.layers.l2 import CookedLinux, CookedLinuxV2, Dot1Q, Ether, Loopback
+from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1Q, Ether, Loopback
 from scapy.packet import Raw
 
 from analyzer.simulate.wire import Link
 
 _ETHERTYPE: Final = {4: 0x0800, 6: 0x86DD}
+_ARP: Final = 0x0806
 _ADDRESS_FAMILY: Final = {4: 2, 6: 24}
 """AF_INET and AF_INET6 as BSD systems number them, which is what a null header carries."""
 _VLAN: Final = 42
@@ -68,11 +69,19 @@ def dns_answer(identifier: int, name: str, kind: Literal["A", "AAAA"], address: 
     return bytes(DNS(id=identifier, qr=1, rd=1, ra=1, qd=question, an=answer))
 
 
-def prohibited(original: bytes) -> Any:
-    """ICMP "administratively prohibited" about the packet whose network layer is given."""
+def unreachable(original: bytes, *, prohibited: bool) -> Any:
+    """ICMP about the packet whose network layer is given: "administratively prohibited", or nobody is there."""
     if original[0] >> 4 == 6:
-        return ICMPv6DestUnreach(code=1) / Raw(original)
-    return ICMP(type=3, code=13) / Raw(original[:28])
+        return ICMPv6DestUnreach(code=1 if prohibited else 3) / Raw(original)
+    return ICMP(type=3, code=13 if prohibited else 1) / Raw(original[:28])
+
+
+def arp(mac: str, sender: str, target: str, *, target_mac: str | None = None) -> bytes:
+    """Build an ARP frame on Ethernet: a question to all or, with the MAC address of who asked, the answer."""
+    to, operation = ("ff:ff:ff:ff:ff:ff", 1) if target_mac is None else (target_mac, 2)
+    asked = "00:00:00:00:00:00" if target_mac is None else target_mac
+    inside = ARP(op=operation, hwsrc=mac, psrc=sender, hwdst=asked, pdst=target)
+    return bytes(Ether(src=mac, dst=to, type=_ARP) / inside)
 
 
 def ip(source: str, target: str, above: Any, *, ttl: int, identification: int) -> bytes:

@@ -146,13 +146,26 @@ class Wire:
 
     def prohibit(self, time: float, router: Host, packet: Packet, blamed: Host) -> None:
         """Let the router say with ICMP that it must not forward this packet."""
-        self.send(
-            time,
-            router,
-            blamed,
-            self.layers.prohibited(packet.data[packet.network :]),
-            label="icmp",
-        )
+        self._complain(time, router, packet, blamed, prohibited=True)
+
+    def nobody_there(self, time: float, router: Host, packet: Packet, blamed: Host) -> None:
+        """Let the router say with ICMP that no machine has the address of this packet."""
+        self._complain(time, router, packet, blamed, prohibited=False)
+
+    def _complain(self, time: float, router: Host, packet: Packet, blamed: Host, *, prohibited: bool) -> None:
+        complaint = self.layers.unreachable(packet.data[packet.network :], prohibited=prohibited)
+        self.send(time, router, blamed, complaint, label="icmp")
+
+    def who_has(self, time: float, asker: Host, target: Host, *, answer_after: float | None = None) -> None:
+        """Ask with ARP who has an address, and let its owner answer if there is one; on Ethernet with IPv4 only."""
+        if self.link != "ethernet":
+            return
+        frames = [(time, self.layers.arp(asker.mac, asker.address, target.address))]
+        if answer_after is not None:
+            answer = self.layers.arp(target.mac, target.address, asker.address, target_mac=asker.mac)
+            frames.append((time + answer_after, answer))
+        for moment, frame in frames:
+            self.packets.append(Packet(self.nanoseconds(moment), frame, len(frame), label="arp"))
 
     def finished(self) -> list[Packet]:
         """Everything in time order, after the acknowledgements that were still owed."""

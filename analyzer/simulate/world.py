@@ -136,16 +136,30 @@ class World:
 
     # -- what is not the protocol ------------------------------------------------------------------
 
-    def look_up(self, device: Device, at: float, name: str = CLOUD_NAME, *, found: bool = True) -> float:
-        """Look a name up at the router; returns when its answer is back."""
+    def look_up(
+        self,
+        device: Device,
+        at: float,
+        name: str = CLOUD_NAME,
+        *,
+        found: bool = True,
+        answered: bool = True,
+        address: str | None = None,
+    ) -> float:
+        """Look a name up at the router; returns when its answer is back.
+
+        It is the server's unless an `address` is given; with `found=False` there is no such name, with
+        `answered=False` no answer comes.
+        """
         randomness = self.random("dns", device.host.name, round(at * 1e6), name)
         ports = (randomness.randrange(49152, 65535), 53)
         identifier = randomness.randrange(0x10000)
         kind = "AAAA" if self.wire.ipv6 else "A"
         layers = self.wire.layers
-        address = self.server.host.address if found else None
         question = layers.dns_question(identifier, name, kind)
         self.wire.udp(at, device.host, self.router, ports=ports, payload=question, label="dns")
-        reply = layers.dns_answer(identifier, name, kind, address)
-        self.wire.udp(at + 0.012, self.router, device.host, ports=ports[::-1], payload=reply, label="dns")
+        if answered:
+            there = (address or self.server.host.address) if found else None
+            reply = layers.dns_answer(identifier, name, kind, there)
+            self.wire.udp(at + 0.012, self.router, device.host, ports=ports[::-1], payload=reply, label="dns")
         return at + 0.012 + device.host.distance

@@ -251,7 +251,8 @@ end
 
 --- Whether the numbers of a segment fit what was seen so far, or nothing is known to compare them with.
 function Conversation:continues(segment, window)
-  local sender = self:sender_of(segment)
+  local device, sender = self.device, "server"
+  if segment.source_port == device.port and segment.source == device.address then sender = "device" end
   if not self.retired then
     local own = self.streams[sender]
     -- Nearly always:

@@ -7,9 +7,11 @@
 
 local constants, proto = spark.constants, spark.proto
 local read_segment, is_damaged = spark.packets.read_segment, spark.packets.is_damaged
-local floor = math.floor
+local item_of = spark.item_of
+local floor, max, sub = math.floor, math.max, string.sub
 
 local SPARK_PORT = constants.catalogue.SPARK_PORT
+local SEQUENCE_SPACE = constants.streams.SEQUENCE_SPACE
 local NAME = "SPARK" -- what Wireshark calls our dissector
 local TCP_PORTS = 2 -- Wireshark's number for "these ports are TCP's"
 local PORTS = 65536
@@ -38,7 +40,7 @@ proto.prefs.reassemble_out_of_order = Pref.bool(spark.ORDER_PREFERENCE, true,
 
 -- -- the state of one capture -----------------------------------------------------------------------------------------
 
-local analysis, ring, rows, handed, names, by_ports, lasts, appended
+local analysis, ring, rows, handed, names, by_ports, lasts, offered
 local registered = tostring(SPARK_PORT)
 local ports, asked
 local told_of_keys = false
@@ -57,7 +59,7 @@ end
 local function forget()
   analysis, ring = nil, nil
   spark.packets.forget()
-  rows, handed, names, by_ports, lasts, appended = {}, {}, {}, {}, {}, {}
+  rows, handed, names, by_ports, lasts, offered = {}, {}, {}, {}, nil, {}
   ports, asked = set_of(registered), {}
   told_of_keys = false
 end
@@ -113,7 +115,8 @@ local function is_foreign(tvb, pinfo)
   return known:verdict(tvb:raw(0, tvb:len()), from_server, conversation) ~= "spark"
 end
 
-local claimed, claimed_number
+-- The payload that was claimed or handed back last, what else Wireshark gave of the same packet, and its number.
+local claimed, behind, claimed_number
 -- A row on its way through Wireshark, which lists a finding under the protocol that is being dissected.
 local drawn
 
@@ -128,19 +131,41 @@ end
 function proto.dissector(tvb, pinfo, tree)
   if drawn then return draw_as_spark(tvb, pinfo, tree) end
   local number = pinfo.number
-  if not pinfo.visited and claimed_number ~= number then
-    claimed, claimed_number = tvb, number
-    if is_foreign(tvb, pinfo) then handed[number] = true end
+  if not pinfo.visited then
+    if claimed_number == number then
+      behind = behind .. tvb:raw()
+    else
+      claimed, behind, claimed_number = tvb, "", number
+      if is_foreign(tvb, pinfo) then handed[number] = true end
+    end
   end
-  if handed[number] and built_in then return built_in:call(tvb, pinfo, tree) end
-  return tvb:len()
+  -- Without an answer, all of it counts as read: asking for its size would cost more than all of this.
+  return handed[number] and built_in and built_in:call(tvb, pinfo, tree) or nil
 end
 
 -- -- a packet seen for the first time --------------------------------------------------------------------------------
 
 --- What stands for an address where only its text is known: 16 bytes, like the longest address.
 local function stand_in(address)
-  return string.sub(string.rep(" ", 16) .. tostring(address), -16)
+  return sub(string.rep(" ", 16) .. tostring(address), -16)
+end
+
+--- Where in its stream a payload stands that follows all that was seen; how its conversation calls the two ends.
+local function following(conversation, name)
+  local from_server = conversation.server_flow == name
+  local stream = not conversation.retired and conversation.streams[from_server and "server" or "device"]
+  local device, server = conversation.device.address, conversation.server.address
+  local seq = stream and stream.base and (stream.base + max(stream.next, stream.highest)) % SEQUENCE_SPACE
+  return seq or 1, from_server and server or device, from_server and device or server
+end
+
+--- The payload without what was handed to Wireshark's own dissector before: that one asks for it again, with more
+-- behind it, when it sees the beginning of a message.
+local function new_payload(name, number)
+  local payload, before = claimed:raw() .. behind, offered[name]
+  offered[name] = handed[number] and payload
+  if before and sub(payload, 1, #before) == before then return sub(payload, #before + 1) end
+  return payload
 end
 
 --- Makes a segment of a payload whose header is not among the frame's bytes (decrypted radio, fragments put
@@ -148,12 +173,12 @@ end
 local function follow_on(pinfo)
   if claimed_number ~= pinfo.number then return nil end
   local name = flow_name(pinfo)
-  local seq = appended[name] or 1
-  local payload = claimed:raw(0, claimed:len())
-  appended[name] = (seq + claimed:reported_len()) % 4294967296
+  local seq, source, target = 1, stand_in(pinfo.src), stand_in(pinfo.dst)
+  if names[name] then seq, source, target = following(names[name], name) end
+  local payload = new_payload(name, pinfo.number)
   return {
-    source = stand_in(pinfo.src),
-    target = stand_in(pinfo.dst),
+    source = source,
+    target = target,
     source_port = pinfo.src_port,
     target_port = pinfo.dst_port,
     seq = seq,
@@ -162,7 +187,7 @@ local function follow_on(pinfo)
     fin = false,
     rst = false,
     acks = false,
-    length = claimed:reported_len(),
+    length = #payload + claimed:reported_len() - claimed:len(),
     payload = payload,
     window = 0,
   }
@@ -185,9 +210,8 @@ local function untold(conversation, at_end)
 end
 
 local function notes_on_keys()
-  if told_of_keys then return nil end
   told_of_keys = true
-  return ring.notes
+  return ring.problems[1] and ring.problems
 end
 
 local HELLO_SIZES = {}
@@ -255,22 +279,37 @@ local function claim_what_was_handed(conversation)
   conversation.handed = {}
 end
 
---- Makes the items of a row.
-local function fill(row, items, segment, payload_offset)
-  local conversation, secrets = row.conversation, row.conversation.secrets
-  local stream_offset = payload_offset and conversation:offset_of(segment)
-  for place = 1, #items do
-    local made = items[place]
-    local frame, message = made.frame, made.message
-    local hello = frame and hello_of(conversation, frame, message)
-    local item = spark.item_of(made, secrets, hello, place_of(made, segment, payload_offset, stream_offset))
-    row[place] = item
-    if message then
-      conversation.requests[message.index] = item
-      local request = message.answers and conversation.requests[message.answers]
-      if request then request.answered = request.answered or segment.number end
-    end
+--- Makes an item of what a packet completed; `at` is where its bytes stand in the packet, or nil.
+local function item_at(conversation, made, number, at)
+  local frame, message = made.frame, made.message
+  local hello = frame and hello_of(conversation, frame, message)
+  local item = item_of(made, conversation.secrets, hello, at)
+  if message then
+    local requests, answered = conversation.requests, message.answers
+    requests[message.index] = item
+    local request = answered and requests[answered]
+    if request then request.answered = request.answered or number end
   end
+  return item
+end
+
+--- Makes a row with its items. Rows of the common kind are made in one piece, with room for all that is set later:
+-- a table that grows is built anew, and a key that is set to nil makes it grow, too.
+local function new_row(conversation, items, segment, payload_offset)
+  local number, sender, made = segment.number, conversation:sender_of(segment), items[1]
+  local frame = made and made.frame
+  if frame and items[2] == nil and frame.first_packet == number and frame.size == segment.length then
+    -- The payload is one whole frame: nothing is to be looked for.
+    local item = item_at(conversation, made, number, payload_offset)
+    return { item, conversation = conversation, sender = sender, time_in_step = nil }
+  end
+  local row = { conversation = conversation, sender = sender, time_in_step = nil }
+  local stream_offset = made and payload_offset and conversation:offset_of(segment)
+  for place = 1, #items do
+    made = items[place]
+    row[place] = item_at(conversation, made, number, place_of(made, segment, payload_offset, stream_offset))
+  end
+  return row
 end
 
 --- A packet that was damaged on its way counts as one that was not captured: its receiver has dropped it, too.
@@ -285,9 +324,9 @@ local function damaged_row(segment)
 end
 
 --- Feeds a packet to the engine and makes its row, if there is anything to show.
-local function take(tvb, pinfo, time)
-  local number, size = pinfo.number, tvb:len()
-  local segment, payload_offset = read_segment(tvb:raw(0, size), tvb:reported_len(), pinfo.src_port, pinfo.dst_port)
+local function take(tvb, pinfo, time, source_port, target_port)
+  local number = pinfo.number
+  local segment, payload_offset = read_segment(tvb:raw(), tvb:reported_len(), source_port, target_port)
   if not segment then
     segment = follow_on(pinfo)
     if not segment then return nil end
@@ -297,21 +336,21 @@ local function take(tvb, pinfo, time)
   local conversation, items = (analysis or begin()):take(segment)
   if not conversation then return nil end
   if not conversation.told then meet(conversation, pinfo, segment) end
-  local last = conversation.last_row
-  if last then lasts[last] = nil end
-  lasts[number], conversation.last_row = conversation, number
+  lasts, conversation.last_packet_taken = nil, number
   if conversation.verdict == "coap" then return nil end
-  local length, count = segment.length, #items
-  local row = { conversation = conversation, sender = conversation:sender_of(segment) }
-  if count > 0 then fill(row, items, segment, payload_offset) end
+  local length, row = segment.length, nil
+  -- Before the verdict: what a hello is must not depend on when it was last judged.
+  if items[1] then row = new_row(conversation, items, segment, payload_offset) end
   local findings = is_news(segment, items, conversation) and untold(conversation) or nil
-  row.findings = findings
   conversation.heard = time
-  if count == 0 then
-    row.waiting = length > 0 and conversation:waiting(row.sender) or nil
-    if not row.waiting and not findings then return nil end
+  if not row then
+    local waiting = length > 0 and conversation:waiting(conversation:sender_of(segment)) or nil
+    if not waiting and not findings then return nil end
+    row = new_row(conversation, items, segment, payload_offset)
+    row.waiting = waiting
   end
   if findings then
+    row.findings = findings
     for _, finding in ipairs(findings) do
       conversation.told[finding.code .. finding.severity] = finding.confidence
     end
@@ -321,22 +360,32 @@ local function take(tvb, pinfo, time)
     row.time_in_step = floor((time - (conversation.stepped or conversation.start_time)) * 1e6 + 0.5) / 1e6
     conversation.stepped = time
   end
-  row.notes = notes_on_keys()
+  if not told_of_keys then row.notes = notes_on_keys() end
   rows[number] = row
   if not handed[number] then
     if conversation.handed[1] then claim_what_was_handed(conversation) end
     return row
   end
-  local waiting = conversation.handed
-  if #waiting < UNDECIDED then waiting[#waiting + 1] = number end
+  local undecided = conversation.handed
+  if #undecided < UNDECIDED then undecided[#undecided + 1] = number end
   return nil
 end
 
 -- -- drawing -------------------------------------------------------------------------------------------------------
 
+--- Returns the conversation whose last packet this is, as far as packets were taken; nil when it goes on.
+local function ended_by(number)
+  if not lasts then
+    lasts = {}
+    for _, conversation in ipairs(analysis and analysis.trace.conversations or {}) do
+      if conversation.last_packet_taken then lasts[conversation.last_packet_taken] = conversation end
+    end
+  end
+  return lasts[number]
+end
+
 --- A row for what is known only at the end of the capture: silences. It is said at the conversation's last packet.
-local function last_word(number, row, pinfo)
-  local conversation = lasts[number]
+local function last_word(conversation, row, pinfo)
   local late = conversation.verdict ~= "coap" and untold(conversation, true)
   if not late then return row end
   local sender = conversation.server_flow == flow_name(pinfo) and "server" or "device"
@@ -367,14 +416,16 @@ function watcher.dissector(tvb, pinfo, tree)
     local number = pinfo.number
     row = rows[number]
     if handed[number] then row = nil end
-    if lasts[number] then row = last_word(number, row, pinfo) end
+    local ended = ended_by(number)
+    if ended then row = last_word(ended, row, pinfo) end
   else
     local time = pinfo.rel_ts
     if analysis then analysis.trace.last = time end
-    if pinfo.port_type ~= TCP_PORTS or not (is_server_port(pinfo.dst_port) or is_server_port(pinfo.src_port)) then
-      return
-    end
-    row = take(tvb, pinfo, time)
+    if pinfo.port_type ~= TCP_PORTS then return end
+    -- Asked for once: each question to Wireshark costs as much as twenty steps of ours.
+    local source_port, target_port = pinfo.src_port, pinfo.dst_port
+    if not (is_server_port(target_port) or is_server_port(source_port)) then return end
+    row = take(tvb, pinfo, time, source_port, target_port)
   end
   if not row then return end
   if row.findings or row.notes then

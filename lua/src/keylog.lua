@@ -180,12 +180,14 @@ local BAD_LINES_NAMED = 5
 
 --- Keys by role: `device_keys`, `server_keys`, `other_keys` hold each modulus once, the private half where any file had
 --- it; `device_private` and `server_private` those of them that open something; `loose_session_keys` those that were
---- logged without a nonce; `notes` lines for the user; `empty` whether there is nothing to try.
+--- logged without a nonce; `notes` lines for the user, `problems` those of them that tell of something wrong; `empty`
+--- whether there is nothing to try.
 local KeyRing = {}
 KeyRing.__index = KeyRing
 
 local function note(ring, ...)
-  ring.notes[#ring.notes + 1] = format(...)
+  local text = format(...)
+  ring.notes[#ring.notes + 1], ring.problems[#ring.problems + 1] = text, text
 end
 
 --- How unlike the device's own slot a find is, 0 for the same: which of several files speaks for the device.
@@ -254,7 +256,13 @@ local function take_folder(ring, preference, folder, names)
     end
   end
   local more = locked > 0 and format(", %d locked with a password", locked) or ""
-  note(ring, "%s: %s: %d of %d files hold keys%s.", preference, folder, with_keys, looked, more)
+  local count = format("%s: %s: %d of %d files hold keys%s.", preference, folder, with_keys, looked, more)
+  if with_keys == 0 or locked > 0 then
+    note(ring, "%s", count)
+  else
+    -- Folders of keys hold other files, too.
+    ring.notes[#ring.notes + 1] = count
+  end
 end
 
 --- Say of a file named alone what is odd about it: another role than the preference's, or only the public half where
@@ -341,6 +349,7 @@ function KeyRing.load(named)
     server_private = {},
     loose_session_keys = {},
     notes = {},
+    problems = {},
     found = {},
     by_modulus = {},
     by_device = {},

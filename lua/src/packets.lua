@@ -11,6 +11,7 @@ local floor, max, min = math.floor, math.max, math.min
 local TCP, ICMP, ICMP6 = 6, 1, 58
 local IPV6_HEADER = 40
 local SMALLEST_TCP = 20
+local ACK, ACK_PUSH = 16, 24 -- flags of TCP
 -- Where to look: link layers and tunnels put at most some dozens of bytes before IP, with names of radio captures
 -- (radiotap, PPI) some hundreds.
 local HEAD = 1024
@@ -117,8 +118,12 @@ local function read_segment(data, reported, source_port, target_port)
   segment.source_port, segment.target_port = source_port, target_port
   segment.seq = ((s1 * 256 + s2) * 256 + s3) * 256 + s4
   segment.ack = ((a1 * 256 + a2) * 256 + a3) * 256 + a4
-  segment.fin, segment.syn, segment.rst = flags % 2 >= 1, flags % 4 >= 2, flags % 8 >= 4
-  segment.acks = flags % 32 >= 16
+  if flags == ACK or flags == ACK_PUSH then -- nearly always
+    segment.fin, segment.syn, segment.rst, segment.acks = false, false, false, true
+  else
+    segment.fin, segment.syn, segment.rst = flags % 2 >= 1, flags % 4 >= 2, flags % 8 >= 4
+    segment.acks = flags % 32 >= 16
+  end
   segment.length = stop - first
   segment.payload = sub(data, first, min(stop - 1, #data))
   segment.window = w1 * 256 + w2
@@ -128,7 +133,8 @@ end
 
 -- -- was it damaged on its way? ---------------------------------------------------------------------------------------
 
---- Sums up the 16-bit words of a stretch of bytes, the last byte filled up with a zero.
+--- Sums up the 16-bit words of a stretch of bytes, the last byte filled up with a zero. Every message goes through
+-- here, and calls cost more than sums: hence few and long steps.
 local function sum_of(data, first, stop)
   local high, low, at = 0, 0, first
   while at + 16 <= stop do
@@ -136,9 +142,13 @@ local function sum_of(data, first, stop)
     high, low = high + a + c + e + g + i + k + m + o, low + b + d + f + h + j + l + n + p
     at = at + 16
   end
-  while at < stop do
-    high, low = high + byte(data, at), low + (at + 1 < stop and byte(data, at + 1) or 0)
-    at = at + 2
+  if at + 8 <= stop then
+    local a, b, c, d, e, f, g, h = byte(data, at, at + 7)
+    high, low, at = high + a + c + e + g, low + b + d + f + h, at + 8
+  end
+  if at < stop then
+    local a, b, c, d, e, f, g = byte(data, at, stop - 1)
+    high, low = high + a + (c or 0) + (e or 0) + (g or 0), low + (b or 0) + (d or 0) + (f or 0)
   end
   return high * 256 + low
 end
@@ -147,8 +157,14 @@ end
 local function is_wrong()
   if read_stop - 1 > #read_from then return false end
   local addresses, stop = read_ip + 12, read_ip + 20
-  if floor(byte(read_from, read_ip) / 16) == 6 then addresses, stop = read_ip + 8, read_ip + IPV6_HEADER end
-  local sum = sum_of(read_from, addresses, stop) + TCP + (read_stop - read_tcp) + sum_of(read_from, read_tcp, read_stop)
+  if byte(read_from, read_ip) >= 0x60 then addresses, stop = read_ip + 8, read_ip + IPV6_HEADER end
+  local sum = TCP + read_stop - read_tcp
+  if stop == read_tcp then
+    -- No options between the addresses and the TCP header.
+    sum = sum + sum_of(read_from, addresses, read_stop)
+  else
+    sum = sum + sum_of(read_from, addresses, stop) + sum_of(read_from, read_tcp, read_stop)
+  end
   return sum % 65535 ~= 0
 end
 
@@ -156,7 +172,8 @@ end
 local LEARNT_FROM = 4
 -- Wrong ones beyond the right ones from which on they mean nothing, and cost nothing more.
 local HOPELESS = 8
-local checks = {}
+local SENDERS = spark.constants.tracker.SENDERS
+local checks, senders = {}, 0
 
 --- Whether the last segment that was read was damaged on its way: its checksum is wrong, and most of its sender's are
 -- right. Where the capturing computer is the sender, its network card fills them in later, and none is right.
@@ -164,8 +181,10 @@ local function is_damaged(segment_read)
   local source = segment_read.source
   local counts = checks[source]
   if counts == nil then
+    -- So many addresses are made up; who is real is learnt again from a few packets.
+    if senders >= SENDERS then checks, senders = {}, 0 end
     counts = { right = 0, wrong = 0 }
-    checks[source] = counts
+    checks[source], senders = counts, senders + 1
   end
   local right, wrong = counts.right, counts.wrong
   if wrong - right >= HOPELESS or (segment_read.length == 0 and right + wrong >= LEARNT_FROM) then return false end
@@ -179,7 +198,7 @@ end
 
 --- Forgets what was learnt of one capture.
 local function forget()
-  checks = {}
+  checks, senders = {}, 0
   read_from = nil
 end
 

@@ -17,6 +17,8 @@ for _, severity in ipairs(constants.findings.BAD) do BAD[severity] = true end
 local TEXTS_IN_COLUMN = 3
 -- Messages that are drawn in one packet's tree. The largest segment holds fewer than this many of the smallest.
 local MESSAGES_IN_TREE = 4096
+-- Bytes of notes that are told in one expert info, which Wireshark cuts: the verdict has them all.
+local NOTES_SIZE = 200
 
 local STEPS = {
   nonce = "Nonce (handshake 1/5, random bytes)",
@@ -31,9 +33,12 @@ local coap = Dissector.get("coap")
 -- A row is kept for each packet that shows something, so it is small: `conversation`, `sender`, `time_in_step`, its
 -- items as the array part; `waiting`, `findings` and `notes` where there are any. An item is one of
 --   {part = nonce|identity|session, text, size, identity, offer}
---   {index, length, text, dead, hello, obstacle, name, plaintext, missing, values, order, answers, answer_time}
+--   {index, length, text, dead, hello, obstacle, name, plaintext, missing}, and by number what a message says besides
 --   {text} alone
 -- and the first two have `at`, the place of their bytes in the packet, or `bytes` when they came in several.
+
+-- By number, because names cost more than twice the memory, and half of it is names beyond eight.
+local VALUES, ORDER, ANSWERS, ANSWER_TIME = 1, 2, 3, 4
 
 local function part_text(part, offer)
   local text = STEPS[part.kind]
@@ -53,8 +58,8 @@ local function opened_item(item, opened, message)
     local text = spark.info(message)
     item.text = step and step .. sub(text, #(message.name or "") + 1) or text
     item.name, item.plaintext = message.name or "?", message.plaintext
-    item.values, item.order = message.values, message.value_order
-    item.answers, item.answer_time = message.answers_packet, message.answer_time
+    item[VALUES], item[ORDER] = message.values, message.value_order
+    item[ANSWERS], item[ANSWER_TIME] = message.answers_packet, message.answer_time
     if message.missing > 0 then item.missing = message.missing end
   elseif opened then
     item.obstacle = opened.obstacle
@@ -77,9 +82,18 @@ local function item_of(made, secrets, hello, at)
     item.text = part_text(part, item.offer)
     return item
   elseif made.what == "frame" then
-    local frame = made.frame
-    local item = { index = frame.index, sender = frame.sender, length = frame.length, at = at, hello = hello }
-    item.dead = made.dead
+    local frame, item = made.frame
+    if made.message then
+      -- Room for all that a message says: a table that grows is built anew.
+      item = {
+        nil, nil, nil, nil, index = frame.index, sender = frame.sender, length = frame.length, at = at, text = nil,
+        name = nil, plaintext = nil,
+      }
+    else
+      item = { index = frame.index, sender = frame.sender, length = frame.length, at = at, text = nil }
+      if made.dead then item.dead = made.dead end
+    end
+    if hello then item.hello = hello end
     if not at and frame.ciphertext then
       item.bytes = char(floor(frame.length / 256), frame.length % 256) .. frame.ciphertext
     end
@@ -165,8 +179,8 @@ end
 
 local function draw_values(item, tree)
   local of = value_fields[things[item.name]]
-  for _, name in ipairs(item.order) do
-    local value = item.values[name]
+  for _, name in ipairs(item[ORDER]) do
+    local value = item[VALUES][name]
     if value ~= nil then
       local known = of and of[name]
       if known and known.is_text then
@@ -185,9 +199,9 @@ local function draw_message(item, tree)
   put(tree, field.message, item.name)
   if item.missing then add(tree, field.missing, item.missing) end
   draw_values(item, tree)
-  if item.answers then
-    add(tree, field.answers, item.answers)
-    add(tree, field.answer_time, span(item.answer_time))
+  if item[ANSWERS] then
+    add(tree, field.answers, item[ANSWERS])
+    add(tree, field.answer_time, span(item[ANSWER_TIME]))
   end
   if item.answered then add(tree, field.answered, item.answered) end
 end
@@ -247,6 +261,16 @@ local function draw_finding(finding, tree)
   branch:add_proto_expert_info(spark.experts[finding.code .. finding.severity], finding_text(finding))
 end
 
+--- All that is wrong with the keys as one text: the first problem, and others while there is room.
+local function notes_text(notes)
+  local text, place = notes[1], 2
+  while notes[place] and #text + #notes[place] < NOTES_SIZE do
+    text, place = text .. " | " .. notes[place], place + 1
+  end
+  local left = #notes - place + 1
+  return left > 0 and format("%s | +%d more", text, left) or text
+end
+
 local TITLE = "Spark Core cloud protocol"
 
 local function branch_of(parent, range, text)
@@ -268,22 +292,21 @@ local own -- our dissector, as Wireshark knows it
 -- read. What else a row can hold has to be said all the same: expert infos, bytes put together in a tab.
 local function is_unseen(row, root)
   local item = row[1]
-  if visible or item == nil or row[2] or not item.index or item.obstacle or row.findings or row.notes then
-    return false
-  end
+  if item == nil or row[2] or not item.index or item.obstacle or row.findings or row.notes then return false end
   own = own or Dissector.get("spark")
   return not root:referenced(own)
 end
 
 --- Draws a row into the packet's tree and columns.
 local function draw(row, tvb, pinfo, root)
-  visible, put = root.visible, put or root.add
   if is_unseen(row, root) then
     local item = row[1]
+    root:add(proto) -- statistics count protocols
     -- Wireshark's own dissector shall not miss a message: it finds out which answers which.
     if item.plaintext then draw_plaintext(item, root, pinfo, false) end
     return write_columns(pinfo, row.waiting and info(row) or item.text)
   end
+  visible, put = root.visible, put or root.add
   local conversation, count, text = row.conversation, #row, info(row)
   local range = count == 1 and range_for(row[1], tvb) or nil
   local tree = branch_of(root, range, text ~= "" and TITLE .. ", " .. text or TITLE)
@@ -310,9 +333,7 @@ local function draw(row, tvb, pinfo, root)
   if row.findings then
     for _, finding in ipairs(row.findings) do draw_finding(finding, tree) end
   end
-  if row.notes then
-    for _, note in ipairs(row.notes) do tree:add_proto_expert_info(spark.note_expert, note) end
-  end
+  if row.notes then tree:add_proto_expert_info(spark.note_expert, notes_text(row.notes)) end
   if count > 0 or row.waiting then
     write_columns(pinfo, text)
   elseif text ~= "" then

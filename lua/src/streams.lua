@@ -343,7 +343,10 @@ function Stream:take(segment)
     self.base = sequence
   end
   local expected = self.next
-  local offset = offset_near(self.base, expected, sequence)
+  local offset = expected
+  if (sequence - self.base - expected) % SEQUENCE_SPACE ~= 0 then -- nearly always it is the next one
+    offset = offset_near(self.base, expected, sequence)
+  end
   if syn then offset = offset + 1 end -- data in a SYN start one behind its sequence number
   local stop = offset + length
   if fin then close_at(self, stop) end

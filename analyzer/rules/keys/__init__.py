@@ -14,6 +14,7 @@ from analyzer.findings import Finding, NotChecked
 from analyzer.rules import words
 from analyzer.rules.facts import Facts
 from analyzer.rules.keys.identity import identity_refused
+from analyzer.rules.keys.messages import number_jumped, request_unanswered, update_not_begun
 from analyzer.rules.keys.places import Places
 from analyzer.rules.keys.reply import SILENT, reply_not_used
 from analyzer.rules.keys.session import (
@@ -69,4 +70,11 @@ def _name_device(facts: Facts, own: list[Finding]) -> None:
         finding.fix = tuple(step.replace("DEVICE_ID", device_id) for step in finding.fix)
 
 
-__all__ = ["Places", "add_proofs", "proof_of_health"]
+__all__ = [
+    "Places",
+    "add_proofs",
+    "number_jumped",
+    "proof_of_health",
+    "request_unanswered",
+    "update_not_begun",
+]

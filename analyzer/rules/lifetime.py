@@ -1,0 +1,389 @@
+"""SPK504, SPK506, SPK507: what several connections tell together about how each of them ended.
+
+One silence proves little; the same silence at the end of each connection has a reason.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+from analyzer.catalogue import PING_AFTER, SERVER_IDLE_LIMIT
+from analyzer.findings import Confidence, Evidence, Finding
+from analyzer.network.units import address_text
+from analyzer.rules.device import GONE
+from analyzer.rules.facts import AT_ONCE, NS, Facts
+from analyzer.rules.session import GIVEN_UP_AFTER, GIVEN_UP_TRIES
+from analyzer.seen import Closing
+from analyzer.streams import Sender
+from analyzer.wording import duration, number, packets, plural
+
+TIMER_SLACK: Final = 2 * NS
+"""Two runs of one timer differ by the way there and back, and by how busy the server is."""
+STILL_THERE: Final = 10 * NS
+"""A device whose network still confirms packets this long after its last message is on and connected."""
+AFTER_AN_UPDATE: Final = 120 * NS
+"""A device that has been updated restarts, and says nothing meanwhile."""
+IDLE: Final = 10 * NS
+"""A shorter silence is no reason to forget a connection."""
+PINGED: Final = round((PING_AFTER + 2.0) * NS)
+"""A silence up to this long is one that an answered ping has survived."""
+TIMES: Final = 2
+"""What happens so often in the same way is no accident."""
+HANDOVERS: Final = 3
+PLACES: Final = 8
+"""Addresses of one ID that are compared: those that logged in last."""
+LOGINS_AT_ONCE: Final = 16
+"""Logins within one second that are looked at; a server that starts has hundreds, which mean nothing."""
+
+BECAUSE_TOO_BUSY: Final = (
+    "that the program on the device keeps it too busy: its network still answers, and it does not ping."
+)
+BECAUSE_FORGOTTEN: Final = (
+    "that a router or firewall has dropped the quiet connection: it happens {times} after a silence."
+)
+BECAUSE_CUT: Final = (
+    "that a router or firewall has dropped the quiet connection: the reset does not come from the server."
+)
+BECAUSE_SAME_ID: Final = ": both log in with ID {id}."
+BECAUSE_SAME_ANNOUNCED: Final = "that two devices have ID {id}: both announce it, from different hardware."
+BECAUSE_IN_TURN: Final = "that the two share an ID: at each login of one the server closes the session of the other."
+
+Ends = tuple[bytes, bytes, int]
+
+
+def _by_ends(every: Sequence[Facts]) -> dict[Ends, list[Facts]]:
+    """Sessions that came up, by device and server."""
+    groups: dict[Ends, list[Facts]] = defaultdict(list)
+    for facts in every:
+        c = facts.conversation
+        if facts.is_spark and facts.reached == "established" and facts.unseen is None:
+            groups[c.device.address, c.server.address, c.server.port].append(facts)
+    return groups
+
+
+# -- the device says nothing ---------------------------------------------------------------------------------------
+
+
+def timed_out(every: Sequence[Facts]) -> Iterator[Finding]:
+    """SPK504: the server closes after a silence of the device in which a ping was due."""
+    for sessions in _by_ends(every).values():
+        quiet = [(facts, silence) for facts in sessions if (silence := _quiet(facts)) is not None]
+        for facts, silence in quiet:
+            alike = sum(abs(other - silence) <= TIMER_SLACK for _, other in quiet)
+            at_limit = abs(silence - SERVER_IDLE_LIMIT * NS) <= TIMER_SLACK
+            if alike >= TIMES or at_limit:
+                yield _too_busy(facts, silence, alike)
+
+
+def _quiet(facts: Facts) -> int | None:
+    """How long (ns) the device had said nothing when the server closed; None where that was not the reason."""
+    c, end, device, server = facts.conversation, facts.first_closing, facts.device, facts.server
+    if end is None or end.sender is not Sender.SERVER or end.how != "fin":
+        return None
+    said = [f for f in c.last_frames if f.time_ns <= end.time_ns]
+    last = max((f.time_ns for f in said if f.sender is Sender.DEVICE), default=None)
+    if last is None or end.time_ns - max(f.time_ns for f in said) < GONE:
+        return None
+    if device.acked < device.sent or device.last_any is None or device.last_any.time_ns - last < STILL_THERE:
+        return None
+    broken = device.lost or device.rest or device.skipped or server.lost or server.skipped
+    if broken or _missing_since(facts, last):
+        return None  # what is missing may be what it said
+    left = facts.dialled_again is not None and facts.dialled_again < end.time_ns
+    update = c.watch.update
+    if left or (update is not None and end.time_ns - update.last_ns < AFTER_AN_UPDATE):
+        return None
+    return end.time_ns - last
+
+
+def _too_busy(facts: Facts, silence: int, alike: int) -> Finding:
+    c, end, alive = facts.conversation, facts.first_closing, facts.device.last_any
+    assert end is not None  # noqa: S101 - it is what `_quiet` measured to
+    assert alive is not None  # noqa: S101 - so is this
+    last = max((f for f in c.last_frames if f.sender is Sender.DEVICE), key=lambda f: f.time_ns)
+    evidence = [
+        Evidence(
+            f"The device's last message is packet {number(last.packet)}; {duration(silence)} later the server closes"
+            f" ({packets([end.packet])}). A ping was due after 15 s.",
+            (last.packet, end.packet),
+        ),
+        Evidence(f"The device's network still confirms packets ({packets([alive.packet])}).", (alive.packet,)),
+    ]
+    if alike >= TIMES:
+        evidence.append(Evidence(f"The same silence ends {plural(alike, 'connection')} of this device."))
+    return facts.finding(
+        "SPK504",
+        Confidence.STRONG if alike >= TIMES else Confidence.LIKELY,
+        *evidence,
+        because=BECAUSE_TOO_BUSY,
+        silence=True,
+        quiet=duration(silence),
+    )
+
+
+# -- the way between them is gone ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A message behind a silence that got no answer but, perhaps, a reset by a third party."""
+
+    facts: Facts
+    silence: int
+    packet: int
+    reset: int | None  # packet
+
+
+def forgotten(every: Sequence[Facts]) -> Iterator[Finding]:
+    """SPK506: what the device says after a silence gets nowhere, on each connection."""
+    groups = _by_ends(every)
+    answered = {facts.conversation.server.address for own in groups.values() for facts in own if _ping_survived(facts)}
+    for (_, server, _), sessions in groups.items():
+        cut = [one for facts in sessions if (one := _cut_off(facts)) is not None]
+        cut = [one for one in cut if one.silence > PINGED or server not in answered]
+        resets = [one for one in cut if one.reset is not None]
+        repeated = len(cut) >= TIMES and 2 * len(cut) >= len(sessions)
+        for one in cut if repeated else resets:
+            yield _dropped(one, len(cut))
+
+
+def _ping_survived(facts: Facts) -> bool:
+    return facts.conversation.watch.pings_answered > 0
+
+
+def _cut_off(facts: Facts) -> _Cut | None:
+    c, device, server, end = facts.conversation, facts.device, facts.server, facts.first_closing
+    tried = [f for f in c.last_frames if f.sender is Sender.DEVICE]
+    if not tried or _missing_since(facts, tried[-1].time_ns - IDLE):
+        return None
+    if end is not None and end.sender is Sender.SERVER:
+        frame, other_end = tried[-1], c.syn_ack is not None and end.how == "rst" and end.ttl != c.syn_ack.ttl
+        silence = _silence_before(facts, frame.time_ns)
+        if not other_end or silence < IDLE or not 0 <= end.time_ns - frame.time_ns <= AT_ONCE:
+            return None
+        return _Cut(facts, silence, frame.packet, end.packet)
+    since = device.unacked_since
+    if since is None or device.acked >= device.sent or device.unacked_tries < GIVEN_UP_TRIES:
+        return None
+    if server.last_any is None or server.last_any.time_ns >= since.time_ns:
+        return None
+    waited = (c.closings[-1].time_ns if c.closings else facts.watched_until) - since.time_ns
+    silence = _silence_before(facts, since.time_ns)
+    return _Cut(facts, silence, since.packet, None) if silence >= IDLE and waited >= 0.9 * GIVEN_UP_AFTER else None
+
+
+def _missing_since(facts: Facts, time_ns: int) -> bool:
+    """Whether something may be missing from the capture that either end said from that time on.
+
+    One hole may last long, since what was acknowledged in steps is one; only what was captured behind it ends it.
+    """
+    c = facts.conversation
+    latest = {sender: max((f.time_ns for f in c.last_frames if f.sender is sender), default=0) for sender in Sender}
+    return c.hole_count > len(c.holes) or any(hole.time_ns >= min(time_ns, latest[hole.sender]) for hole in c.holes)
+
+
+def _silence_before(facts: Facts, time_ns: int) -> int:
+    """How long (ns) neither end had said anything."""
+    before = [f.time_ns for f in facts.conversation.last_frames if f.time_ns < time_ns]
+    return time_ns - max(before) if before else 0
+
+
+def _dropped(one: _Cut, times: int) -> Finding:
+    facts, tries = one.facts, one.facts.device.unacked_tries
+    evidence = [
+        Evidence(
+            f"Packet {number(one.packet)} from the device, after {duration(one.silence)} of silence on both sides,"
+            + (
+                f" is answered by a reset (packet {number(one.reset)}) that has not the server's time-to-live."
+                if one.reset is not None
+                else f" is sent {plural(tries, 'time')} and never acknowledged; nothing comes from the server any more."
+            ),
+            (one.packet,) if one.reset is None else (one.packet, one.reset),
+        )
+    ]
+    if times >= TIMES:
+        evidence.append(
+            Evidence(f"It is the same on {plural(times, 'connection')}, and no silence of this length survives.")
+        )
+    return facts.finding(
+        "SPK506",
+        Confidence.STRONG if times >= TIMES else Confidence.LIKELY,
+        *evidence,
+        because=BECAUSE_CUT if one.reset is not None else BECAUSE_FORGOTTEN.format(times=plural(times, "time")),
+        silence=one.reset is None,
+        quiet=duration(one.silence),
+    )
+
+
+# -- two of them ---------------------------------------------------------------------------------------------------
+
+
+def same_identity(every: Sequence[Facts]) -> Iterator[Finding]:
+    """SPK507: one ID at two addresses that are alive at the same time."""
+    told: set[frozenset[bytes]] = set()
+    by_address: dict[bytes, list[Facts]] = defaultdict(list)
+    for facts in every:
+        if facts.is_spark:
+            by_address[facts.conversation.device.address].append(facts)
+    for rule in (_same_in_logins, _same_announced, _in_turn):
+        for pair, confidence, because, evidence in rule(every):
+            if pair not in told:
+                told.add(pair)
+                yield from _both(by_address, pair, confidence, because, evidence)
+
+
+Told = tuple[frozenset[bytes], Confidence, str, tuple[Evidence, ...]]
+
+
+def _both(
+    by_address: dict[bytes, list[Facts]],
+    pair: frozenset[bytes],
+    confidence: Confidence,
+    because: str,
+    evidence: tuple[Evidence, ...],
+) -> Iterator[Finding]:
+    """One finding for each of the two, so that each device's story has it."""
+    for address in sorted(pair):
+        (other,) = pair - {address}
+        own = by_address.get(address, [])
+        if own:
+            finding = own[0].finding(
+                "SPK507",
+                confidence,
+                *evidence,
+                because=because,
+                here=address_text(address),
+                there=address_text(other),
+            )
+            finding.conversations = tuple(facts.conversation.number for facts in own)
+            yield finding
+
+
+def _identity(facts: Facts) -> str | None:
+    """The ID in the login, where a key opens it and it belongs to this connection."""
+    secrets = facts.conversation.secrets
+    identity = secrets.identity if secrets is not None else None
+    return identity.device_id if identity is not None and identity.nonce_matches is not False else None
+
+
+def _same_in_logins(every: Sequence[Facts]) -> Iterator[Told]:
+    """With the server's private key: the same ID in both, and the earlier device still there when the later logs in.
+
+    A device that moved to another network has left its old address; it cannot answer there any more.
+    """
+    by_id: dict[str, list[Facts]] = defaultdict(list)
+    for facts in every:
+        if (device_id := _identity(facts)) is not None:
+            by_id[device_id].append(facts)
+    for device_id, logins in by_id.items():
+        latest: dict[bytes, Facts] = {}  # of each address
+        for later in logins:
+            c = later.conversation
+            for address, earlier in latest.items():
+                alive = earlier.device.last_any
+                if address == c.device.address or later.identity is None or alive is None:
+                    continue
+                if alive.time_ns > later.identity.time_ns and earlier.identity is not None:
+                    yield (
+                        frozenset((address, c.device.address)),
+                        Confidence.CERTAIN,
+                        BECAUSE_SAME_ID.format(id=device_id),
+                        (
+                            Evidence(
+                                f"Packets {number(earlier.identity.packet)} and {number(later.identity.packet)}: logins"
+                                f" with ID {device_id}, from {earlier.conversation.device.ip} and {c.device.ip}.",
+                                (earlier.identity.packet, later.identity.packet),
+                            ),
+                            Evidence(
+                                f"{earlier.conversation.device.ip} still answers after the other's login"
+                                f" ({packets([alive.packet])}).",
+                                (alive.packet,),
+                            ),
+                        ),
+                    )
+            latest.pop(c.device.address, None)
+            latest[c.device.address] = later
+            if len(latest) > PLACES:
+                del latest[next(iter(latest))]
+
+
+def _same_announced(every: Sequence[Facts]) -> Iterator[Told]:
+    """Announcements in the device's own network: one ID from two addresses and two network cards."""
+    if not every:
+        return
+    by_id = defaultdict(list)
+    for told in every[0].trace.background.announcements.values():
+        if told.mac is not None:
+            by_id[told.device_id].append(told)
+    for device_id, tellers in by_id.items():
+        for one, other in combinations(tellers[:HANDOVERS], 2):
+            if one.mac != other.mac:
+                yield (
+                    frozenset((one.address, other.address)),
+                    Confidence.STRONG,
+                    BECAUSE_SAME_ANNOUNCED.format(id=device_id),
+                    (
+                        Evidence(
+                            f"ID {device_id} is announced from {address_text(one.address)} (packet"
+                            f" {number(one.packet)}) and from {address_text(other.address)} (packet"
+                            f" {number(other.packet)}), by different network cards.",
+                            (one.packet, other.packet),
+                        ),
+                    ),
+                )
+
+
+def _in_turn(every: Sequence[Facts]) -> Iterator[Told]:
+    """Without keys: each login of one is followed at once by the server's close of the other's session."""
+    sessions = [facts for own in _by_ends(every).values() for facts in own]
+    logins = sorted(
+        (
+            (facts.session.time_ns, number_, facts)
+            for number_, facts in enumerate(sessions)
+            if facts.session is not None
+        ),
+    )
+    times = [time_ns for time_ns, _, _ in logins]
+    thrown_out: dict[bytes, int] = defaultdict(int)
+    closed: dict[frozenset[bytes], list[tuple[bytes, Closing]]] = defaultdict(list)
+    for facts in sessions:
+        c, end, alive = facts.conversation, facts.first_closing, facts.device.last_any
+        if end is None or end.sender is not Sender.SERVER or alive is None or alive.time_ns < end.time_ns:
+            continue
+        thrown_out[c.device.address] += 1
+        window = slice(bisect_left(times, end.time_ns - AT_ONCE), bisect_right(times, end.time_ns))
+        for _, _, later in logins[window][-LOGINS_AT_ONCE:]:
+            other = later.conversation
+            ours = (other.server.address, other.server.port) == (c.server.address, c.server.port)
+            if ours and other.device.address != c.device.address and _may_be_one(facts, later):
+                closed[frozenset((c.device.address, other.device.address))].append((c.device.address, end))
+    for pair, turns in closed.items():
+        if len(turns) < HANDOVERS or {address for address, _ in turns} != pair:
+            continue
+        if len(turns) < sum(thrown_out[address] for address in pair):
+            continue  # the server has other reasons as well
+        ends = [end.packet for _, end in turns]
+        more = f" and {number(len(ends) - HANDOVERS)} more" if len(ends) > HANDOVERS else ""
+        yield (
+            pair,
+            Confidence.LIKELY,
+            BECAUSE_IN_TURN,
+            (
+                Evidence(
+                    f"{plural(len(turns), 'time')} the server closes a session of one within 1 s of a login of the"
+                    f" other ({packets(ends[:HANDOVERS])}{more}).",
+                    tuple(ends[:HANDOVERS]),
+                ),
+            ),
+        )
+
+
+def _may_be_one(one: Facts, other: Facts) -> bool:
+    """Whether nothing says that these have different IDs."""
+    ids = one.conversation.device.id, other.conversation.device.id
+    return None in ids or ids[0] == ids[1]
