@@ -765,7 +765,7 @@ spark.constants = {
           "\194\183 With another DNS server: nslookup device.spark.io 9.9.9.9",
           "Only the first one fails: set a working DNS server in the router's DHCP settings, then reset the device.",
           "Both work: reset the device, and capture again from the moment it joins the Wi-Fi.",
-          "Both fail: the name itself is gone. Newer firmware asks for a newer name; or store a server in DFU mode:",
+          "Both fail: the name itself is gone. Store a server's key and address in the device, in DFU mode:",
           "  particle keys server FILE --host ADDRESS",
         },
         causes = {
@@ -14303,10 +14303,8 @@ end
 local function steps_for(story)
   local lead = story.lead
   if story.mark == "fails" then
-    for _, entry in ipairs(said(story)) do
-      if #FINDINGS[entry.finding.code].fix > 0 then return steps_of(entry) end
-    end
-    return {}
+    -- Every fault has a remedy.
+    return steps_of(said(story)[1])
   elseif story.mark == "warns" then
     return { constants.report.verdict.IF_IT_FAILS_AGAIN, "  sparkshark explain " .. lead.finding.code }
   elseif story.mark == "works" then

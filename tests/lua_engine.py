@@ -35,4 +35,4 @@ def engine(version: str, before: bytes = b"") -> tuple[Any, Any]:
     lua = runtime(version)
     if before:
         lua.execute(before)
-    return lua, lua_coverage.load(lua, plugin()) if lua_coverage.folder() else lua.execute(plugin())
+    return lua, lua_coverage.load(lua, plugin())

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import lua_coverage
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -522,7 +523,7 @@ def test_conversations_that_are_open_are_bounded() -> None:
     few = plugin().replace(b"LIVE = 65536", b"LIVE = 3")
     assert few != plugin()
     bounded.lua = runtime("lua52")
-    bounded.spark = bounded.lua.execute(few)
+    bounded.spark = lua_coverage.load(bounded.lua, few)
     talks = [Talk(device_end=(DEVICE_END[0], port)) for port in range(1, 6)]
     told = [talk.syn() for talk in talks[:3]] + [talks[0].syn_ack()] + [talk.syn() for talk in talks[3:]]
     fed = bounded.feed(numbered(told))

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import lua_coverage
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -220,7 +221,7 @@ def with_wiresharks_cipher(trailer: bytes) -> tuple[Any, Any]:
     lua = runtime("lua54")
     lua.globals()[b"decrypts"] = library_decrypts
     lua.execute(WIRESHARKS_OWN.replace(b"TRAILER", trailer))
-    return lua, lua.execute(plugin())
+    return lua, lua_coverage.load(lua, plugin())
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def items(table: Any) -> list[Any]:
     return [table[place] for place in range(1, len(table) + 1)]
 
 
+RSA_ALGORITHM = bytes.fromhex("06092a864886f70d010101")
 SECRETS = ("d", "p", "q", "dp", "dq", "qinv")
 
 
@@ -237,6 +238,29 @@ def test_mutated_keys_read_the_same(version: str, seed: bytes, data: st.DataObje
     check_same(version, bytes(changed[: data.draw(st.integers(1, len(changed)))]))
 
 
+@WIRESHARKS
+@pytest.mark.parametrize("form", ["device DER PKCS1", "device DER PKCS8", "device DER public SPKI", "certificate"])
+def test_each_byte_of_the_headers_may_be_another(version: str, form: str) -> None:
+    whole = FORMS[form]
+    start = max(0, whole.find(RSA_ALGORITHM) - 40)
+    for at in range(start, min(start + 100, len(whole))):
+        for value in (0x00, 0x02, 0x04, 0x30, 0x81, 0xFF):
+            check_same(version, whole[:at] + bytes((value,)) + whole[at + 1 :])
+
+
+@WIRESHARKS
+def test_odd_structures_read_the_same(version: str) -> None:
+    def der(tag: int, *inside: bytes) -> bytes:
+        content = b"".join(inside)
+        return bytes((tag, 0x82)) + len(content).to_bytes(2, "big") + content
+
+    one, odd = der(2, b"\1"), der(4, bytes(33))
+    check_same(version, der(0x30, one, odd).ljust(192, b"\xff"))  # an elliptic key of no size that there is
+    check_same(version, der(0x30, one, der(4, bytes(32))).ljust(192, b"\xff"))
+    check_same(version, (b"\xff" * 4096 + FORMS["device DER public SPKI"]).ljust(16_384, b"\xff"))
+    check_same(version, b"\xff" * 4096 + (CORE_DER + FORMS["device DER PKCS8"] + b"\xff" * 64) * 20)
+
+
 STARTS = [b"", b"\x30\x82\x02\x5b\x02\x01\x00", b"-----BEGIN X-----\n", b"\xff\xfe", b"\x30\x82\x00\x10\x30\x03\x06"]
 
 
@@ -308,6 +332,16 @@ def test_what_the_firmware_makes_of_a_key_is_said_alike(version: str, name: str,
     else:
         differences = tuple(text.decode() for text in items(reading[b"differences"]))
         assert (reading[b"ok"], differences) == (wanted.ok, wanted.differences)
+
+
+@WIRESHARKS
+def test_a_second_file_of_a_key_tells_whose_it_is(version: str, tmp_path: Path) -> None:
+    (tmp_path / "0.der").write_bytes(CORE_DER)
+    (tmp_path / f"{DEVICE_ID}.pub.der").write_bytes(FORMS["device DER public SPKI"])
+    ring = load(version, device_key=tmp_path)
+    (key,) = items(ring[b"device_private"])
+    assert items(key[b"device_ids"]) == [DEVICE_ID.lower().encode()]
+    assert len(items(ring[b"keys_of_device"](ring, DEVICE_ID.encode()))) == 1
 
 
 @WIRESHARKS

@@ -372,6 +372,8 @@ plaintexts = st.one_of(mutated(), made_up(), st.binary(max_size=60))
 @given(raw=plaintexts)
 @example(raw=b"")
 @example(raw=b"\x40\x02\0\0\xff")
+@example(raw=b"\x40\x02\0\0\x0f")
+@example(raw=b"\x40\x02\0\0\xf0")
 @example(raw=bytes.fromhex("4102000204b16344ffffffff020001ffff"))
 @example(raw=b"\x40\x02\0\0\xee\xff\xf2\xff\xff" + bytes(0xFFFF + 269))
 @example(raw=b"\x40\x02\0\0\xe0\xff\xf0\x10" + b"\xe0\xff\xff" * 3)
@@ -499,6 +501,15 @@ def description(lua: Plugin, payload: bytes) -> dict[str, Any]:
 @example(payload=b'{"\\ud800":1,"?":2,"\\ud800":3}')
 @example(payload=b'{"p":36893488147419103232,"f":[36893488147419103232,"a",1.5,NaN],"v":{"a":-0,"b":1E5}}')
 @example(payload=b'{"x":[01]}')
+@example(payload=b"\0\4\0metrics")
+@example(payload=b'{"x":"\\u00e9 \\u00zz"}')
+@example(payload=b'{"x":"\\u00e9 \\u20ac"}')
+@example(payload=b'{"x":"a\tb"}')
+@example(payload=b'{"x":["a" "b"]}')
+@example(payload=b'{"x":["a",}')
+@example(payload=b'{"x" 1}')
+@example(payload=b'{"x":1 "y":2}')
+@example(payload=b"{x:1}")
 @example(payload=b'{"x":"\\ud83d\\ude00 \\ud83d\\u0041 \\u0000"}')
 @example(payload=b'\xef\xbb\xbf{"f":[]}')
 @example(payload=b'{"m":[{"d":[{"f":"b"},7],"l":"m","location":"b"}],"m":[{"f":{},"l":null}]}')
@@ -668,6 +679,8 @@ def each_message() -> list[Line]:
         (DEVICE, encode(NON, 2, 20, options=[(11, b"z"), (11, b"\xff")], payload=b"12"), 0),
         (DEVICE, answer(RST, 0, 18), 0),
         (DEVICE, answer(NON, 0x45, 99, b"\x77", b"\0\4\0m"), 0),
+        (SERVER, encode(CON, 1, 21, token=b"\x0b", options=[(11, b"d"), (15, b"\4")]), 0),
+        (DEVICE, answer(ACK, 0x45, 21, b"\x0b", b"\0\4\0m"), 0),
         (DEVICE, answer(NON, 0xA0, 99, b"\x77"), 0),
         (DEVICE, answer(ACK, 0xA0, 99, b"\x77"), 0),
         (DEVICE, b"", 16),
@@ -677,6 +690,30 @@ def each_message() -> list[Line]:
     ]
     lines += [(SERVER, encode(CON, 2, 40, options=[(11, code[name].encode())]), 0) for name in ("OtaStart", "OtaChunk")]
     return lines
+
+
+@wireshark_lua
+@pytest.mark.parametrize("kind", [CON, NON, ACK])
+@pytest.mark.parametrize("payload", [b"\0\4\0metrics", b'{"f":[],"v":{}}', b"{}", b"\0\0\0\1"])
+def test_an_answer_without_a_request_is_told_by_what_it_holds(version: str, kind: int, payload: bytes) -> None:
+    same_reader(plugin(version), [(DEVICE, answer(kind, 0x45, 99, b"\x77", payload), 0)])
+
+
+@wireshark_lua
+def test_an_event_without_max_age_tells_nothing_of_the_server(version: str) -> None:
+    path = [(11, b"e"), (11, b"name")]
+    same_reader(plugin(version), [(SERVER, encode(NON, 2, 22, options=path, payload=b"21"), 0)])
+
+
+@wireshark_lua
+@pytest.mark.parametrize("salt", [b"\0\1" + bytes(6), b"\1\0" + bytes(6), b"\x12\x35" + bytes(6)])
+@pytest.mark.parametrize("platform", [0, 6, 8, 10, 14, 0xFFFF])
+def test_each_hello_tells_the_same_generation(version: str, platform: int, salt: bytes) -> None:
+    for flags in (0, 1, 2, 6, 0x16, 0xFFFF):
+        for more in (b"", bytes(2), bytes(14), bytes(40)):
+            payload = struct.pack(">4H", 1, 1, flags, platform) + more
+            hello = encode(CON, 2, 2, options=[(11, b"h")], payload=payload)
+            same_reader(plugin(version), [(DEVICE, hello, 0)], salt)
 
 
 @every_lua

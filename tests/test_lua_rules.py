@@ -503,7 +503,7 @@ def test_words_numbers_as_the_report_does(version: str, count: int, listed: list
     )
     ascii_text = bytes(byte & 127 for byte in data)
     binary = b"\xff" + data  # no text in UTF-8
-    for shown in (ascii_text, binary):
+    for shown in (ascii_text, binary, b'said "no"'):
         assert words[b"quote"](shown).decode() == wording.quote(shown)
 
 

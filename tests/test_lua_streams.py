@@ -830,6 +830,22 @@ def test_what_was_cut_off_fills_only_what_nothing_else_does(version: str) -> Non
     assert holes == [(0, 90, "not captured"), (94, 6, "cut"), (110, 10, "not captured"), (130, 20, "cut")]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_bytes_that_a_retransmission_brings_win_over_the_same_bytes_cut_off(version: str) -> None:
+    """Before, within and behind what was cut off, while all of it waits behind a hole."""
+    talk = Talk().open()
+    first, data = talk.next[DEVICE], talk.rng.randbytes(200)
+    for start, stop, kept in ((50, 150, 0), (70, 90, 20), (40, 60, 20), (140, 160, 20), (0, 50, 50)):
+        packet = talk.packet(DEVICE, ACK, data[start:stop], seq=first + start)
+        packet.payload = packet.payload[:kept]
+    talk.packet(SERVER, ACK, ack=first + 160)
+    talk.wait(PATIENCE_NS)
+    talk.packet(DEVICE, ACK, seq=first + 160)
+    ends = run_both(version, talk.segments, *ENDS)
+    holes = [(hole["offset"], hole["length"], hole["reason"].decode()) for hole in ends.listed(DEVICE, b"holes")]
+    assert holes == [(60, 10, "cut"), (90, 50, "cut")]
+
+
 # -- frames alone --------------------------------------------------------------------------------------------------
 
 some_bytes = st.one_of(

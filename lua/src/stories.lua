@@ -196,10 +196,8 @@ end
 local function steps_for(story)
   local lead = story.lead
   if story.mark == "fails" then
-    for _, entry in ipairs(said(story)) do
-      if #FINDINGS[entry.finding.code].fix > 0 then return steps_of(entry) end
-    end
-    return {}
+    -- Every fault has a remedy.
+    return steps_of(said(story)[1])
   elseif story.mark == "warns" then
     return { constants.report.verdict.IF_IT_FAILS_AGAIN, "  sparkshark explain " .. lead.finding.code }
   elseif story.mark == "works" then
