@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Final
+from collections.abc import Generator, Iterator
+from typing import Any, Final
 
 import pytest
 
+from analyzer import pipeline
+from analyzer.trace import Trace
+
 LONGEST_BYTES_IN_A_NAME: Final = 16
+JUDGING: Final = ("test_rules", "test_rules_keys", "test_rules_device", "test_rules_session", "test_rules_connectivity")
+"""Modules whose captures the plugin's rules judge as well."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -25,3 +30,37 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     if isinstance(val, bytes) and len(val) > LONGEST_BYTES_IN_A_NAME:
         return f"{len(val)} bytes from {val[:4].hex()}"
     return None
+
+
+@pytest.fixture(autouse=True)
+def the_plugin_says_the_same(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever the rules are tested with, the Wireshark plugin's rules are asked as well, and must agree."""
+    judged: list[Trace] = []
+    if request.module.__name__ not in JUDGING:
+        yield
+        return
+
+    def judge(trace: Trace) -> None:
+        real(trace)
+        judged.append(trace)
+
+    real: Any = vars(pipeline)["judge"]
+    monkeypatch.setattr(pipeline, "judge", judge)
+    yield
+    from test_lua_rules import compare  # noqa: PLC0415 - brings up Lua, which other tests do without
+
+    for trace in judged:
+        known = (
+            trace.background,
+            [(side.quality, side.quality.set_aside, side.quality.mismatches) for side in sides(trace)],
+        )
+        compare(trace, "lua52")
+        trace.background = known[0]
+        for quality, set_aside, mismatches in known[1]:
+            quality.set_aside, quality.mismatches = set_aside, mismatches
+
+
+def sides(trace: Trace) -> Iterator[Any]:
+    """Both sides of all conversations."""
+    for conversation in trace.conversations:
+        yield from conversation.sides.values()
