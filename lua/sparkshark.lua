@@ -4409,6 +4409,157 @@ end
 spark.rsa = {private_key = private_key, public_key = public_key, size = size, less = less}
 end
 
+-- wording ---------------------------------------------------------------------------------------------------
+do
+-- How numbers and foreign text read: durations, sizes, packet lists, quoted bytes.
+
+local constants = spark.constants
+local byte, char, find, format, gsub, sub =
+  string.byte, string.char, string.find, string.format, string.gsub, string.sub
+local concat, floor, sort = table.concat, math.floor, table.sort
+
+local LISTED_PACKETS = constants.wording.LISTED_PACKETS
+local EXACT_BYTES = constants.wording.EXACT_BYTES
+local QUOTED = constants.wording.QUOTED
+
+local wording = {}
+
+--- Puts values into a text of the tables, in the place of their names in braces.
+function wording.fill(text, values)
+  return (gsub(text, "{([a-z_]*)}", values))
+end
+
+--- 43000 as "43,000".
+function wording.number(value)
+  local digits = format("%d", value)
+  local sign = ""
+  if sub(digits, 1, 1) == "-" then
+    sign, digits = "-", sub(digits, 2)
+  end
+  local first = #digits % 3
+  local grouped = gsub(sub(digits, first + 1), "(%d%d%d)", ",%1")
+  return sign .. (first == 0 and sub(grouped, 2) or sub(digits, 1, first) .. grouped)
+end
+local number = wording.number
+
+--- "1 packet", "2 packets".
+function wording.plural(count, one, many)
+  return number(count) .. " " .. (count == 1 and one or many or one .. "s")
+end
+local plural = wording.plural
+
+--- Bytes exactly up to 9,999, then as "62.0 kB".
+function wording.size(count)
+  if count <= EXACT_BYTES then
+    return plural(count, "byte")
+  end
+  local value, unit = count / 1000, "kB"
+  for _, larger in ipairs({ "MB", "GB", "TB" }) do
+    if value < 999.95 then
+      break
+    end
+    value, unit = value / 1000, larger
+  end
+  return format("%.1f %s", value, unit)
+end
+
+--- A time span in seconds with three digits at most: "42 us" (with a micro sign), "0.2 ms", "59 ms", "20.0 s",
+-- "4 min 10 s", "17 h 46 min", "3 d 4 h".
+function wording.duration(seconds)
+  local nanoseconds = floor(seconds * 1e9 + 0.5)
+  if nanoseconds < 0 then
+    return "\226\136\146" .. wording.duration(-seconds)
+  end
+  if nanoseconds < 99500 then
+    return format("%.0f \194\181s", nanoseconds / 1e3)
+  end
+  local milliseconds = nanoseconds / 1e6
+  if milliseconds < 9.95 then
+    return format("%.1f ms", milliseconds)
+  end
+  if milliseconds < 999.5 then
+    return format("%.0f ms", milliseconds)
+  end
+  seconds = nanoseconds / 1e9
+  if seconds < 99.95 then
+    return format("%.1f s", seconds)
+  end
+  local whole = floor(seconds + 0.5)
+  if whole < 3600 then
+    return format("%d min %d s", floor(whole / 60), whole % 60)
+  end
+  local minutes = floor(seconds / 60 + 0.5)
+  if minutes < 48 * 60 then
+    return format("%d h %d min", floor(minutes / 60), minutes % 60)
+  end
+  local hours = floor(seconds / 3600 + 0.5)
+  return format("%d d %d h", floor(hours / 24), hours % 24)
+end
+
+--- "packet 8" or "packets 8, 24, 35", with the count of those left out.
+function wording.packets(numbers)
+  local every, known = {}, {}
+  for _, packet in ipairs(numbers) do
+    if not known[packet] then
+      known[packet] = true
+      every[#every + 1] = packet
+    end
+  end
+  sort(every)
+  local listed = {}
+  for index = 1, #every < LISTED_PACKETS and #every or LISTED_PACKETS do
+    listed[index] = number(every[index])
+  end
+  local text = (#every == 1 and "packet " or "packets ") .. concat(listed, ", ")
+  if #every > LISTED_PACKETS then
+    text = text .. " and " .. number(#every - LISTED_PACKETS) .. " more"
+  end
+  return text
+end
+
+--- "a ping", "an event".
+function wording.with_article(words)
+  return (find(words, "^[aeiou]") and "an " or "a ") .. words
+end
+
+--- Words as a sentence joins them: "a, b and c"; `last` takes the place of "and".
+function wording.listing(words, last)
+  if #words < 2 then
+    return words[1] or ""
+  end
+  return concat(words, ", ", 1, #words - 1) .. " " .. (last or "and") .. " " .. words[#words]
+end
+
+local NAMED = { [9] = "\\t", [10] = "\\n", [13] = "\\r" }
+
+--- Bytes from the network as quoted, escaped text, cut at 60 characters. Everything beyond printable ASCII is escaped:
+-- what a script of another kind would do to a row is not known here.
+function wording.quote(data)
+  local is_text = not find(data, "[\128-\255]")
+  local pieces, length = {}, 0
+  for index = 1, #data do
+    local code = byte(data, index)
+    local unit
+    if code >= 32 and code < 127 then
+      unit = char(code)
+    else
+      unit = is_text and NAMED[code] or format("\\x%02x", code)
+    end
+    length = length + #unit
+    if length > QUOTED then
+      return '"' .. concat(pieces) .. '\226\128\166"'
+    end
+    if unit == '"' then
+      unit, length = '\\"', length + 1
+    end
+    pieces[#pieces + 1] = unit
+  end
+  return '"' .. concat(pieces) .. '"'
+end
+
+spark.wording = wording
+end
+
 -- der -------------------------------------------------------------------------------------------------------
 do
 -- The little of ASN.1 that key files need, and the five structures in which RSA keys come (PROTOCOL 8.1, 8.5).
@@ -4738,13 +4889,9 @@ do
 local constants = spark.constants
 local der = spark.der
 
+local fill = spark.wording.fill
 local floor, byte, sub, find = math.floor, string.byte, string.sub, string.find
 local concat = table.concat
-
---- Put values into the places that a sentence of the tables has for them, `{name}`.
-local function fill(sentence, values)
-  return (sentence:gsub("{(%w+)}", values))
-end
 
 -- The firmware's own reader (PROTOCOL 8.4) -----------------------------------------------------------------------
 
@@ -5229,7 +5376,7 @@ local function read(data, name)
   return found, remark, kind
 end
 
-spark.keys = { read = read, reads_private = reads_private, fill = fill }
+spark.keys = { read = read, reads_private = reads_private }
 end
 
 -- keylog ----------------------------------------------------------------------------------------------------
@@ -5242,7 +5389,7 @@ local constants = spark.constants
 local keys = spark.keys
 
 local sub, find, format = string.sub, string.find, string.format
-local fill = keys.fill
+local fill = spark.wording.fill
 
 -- Session keys (PROTOCOL 4.1) ------------------------------------------------------------------------------------
 
@@ -7522,152 +7669,6 @@ end
 spark.MessageReader = MessageReader
 end
 
--- wording ---------------------------------------------------------------------------------------------------
-do
--- How numbers and foreign text read: durations, sizes, packet lists, quoted bytes.
-
-local constants = spark.constants
-local byte, char, find, format, gsub, sub =
-  string.byte, string.char, string.find, string.format, string.gsub, string.sub
-local concat, floor, sort = table.concat, math.floor, table.sort
-
-local LISTED_PACKETS = constants.wording.LISTED_PACKETS
-local EXACT_BYTES = constants.wording.EXACT_BYTES
-local QUOTED = constants.wording.QUOTED
-
-local wording = {}
-
---- 43000 as "43,000".
-function wording.number(value)
-  local digits = format("%d", value)
-  local sign = ""
-  if sub(digits, 1, 1) == "-" then
-    sign, digits = "-", sub(digits, 2)
-  end
-  local first = #digits % 3
-  local grouped = gsub(sub(digits, first + 1), "(%d%d%d)", ",%1")
-  return sign .. (first == 0 and sub(grouped, 2) or sub(digits, 1, first) .. grouped)
-end
-local number = wording.number
-
---- "1 packet", "2 packets".
-function wording.plural(count, one, many)
-  return number(count) .. " " .. (count == 1 and one or many or one .. "s")
-end
-local plural = wording.plural
-
---- Bytes exactly up to 9,999, then as "62.0 kB".
-function wording.size(count)
-  if count <= EXACT_BYTES then
-    return plural(count, "byte")
-  end
-  local value, unit = count / 1000, "kB"
-  for _, larger in ipairs({ "MB", "GB", "TB" }) do
-    if value < 999.95 then
-      break
-    end
-    value, unit = value / 1000, larger
-  end
-  return format("%.1f %s", value, unit)
-end
-
---- A time span in seconds with three digits at most: "42 us" (with a micro sign), "0.2 ms", "59 ms", "20.0 s",
--- "4 min 10 s", "17 h 46 min", "3 d 4 h".
-function wording.duration(seconds)
-  local nanoseconds = floor(seconds * 1e9 + 0.5)
-  if nanoseconds < 0 then
-    return "\226\136\146" .. wording.duration(-seconds)
-  end
-  if nanoseconds < 99500 then
-    return format("%.0f \194\181s", nanoseconds / 1e3)
-  end
-  local milliseconds = nanoseconds / 1e6
-  if milliseconds < 9.95 then
-    return format("%.1f ms", milliseconds)
-  end
-  if milliseconds < 999.5 then
-    return format("%.0f ms", milliseconds)
-  end
-  seconds = nanoseconds / 1e9
-  if seconds < 99.95 then
-    return format("%.1f s", seconds)
-  end
-  local whole = floor(seconds + 0.5)
-  if whole < 3600 then
-    return format("%d min %d s", floor(whole / 60), whole % 60)
-  end
-  local minutes = floor(seconds / 60 + 0.5)
-  if minutes < 48 * 60 then
-    return format("%d h %d min", floor(minutes / 60), minutes % 60)
-  end
-  local hours = floor(seconds / 3600 + 0.5)
-  return format("%d d %d h", floor(hours / 24), hours % 24)
-end
-
---- "packet 8" or "packets 8, 24, 35", with the count of those left out.
-function wording.packets(numbers)
-  local every, known = {}, {}
-  for _, packet in ipairs(numbers) do
-    if not known[packet] then
-      known[packet] = true
-      every[#every + 1] = packet
-    end
-  end
-  sort(every)
-  local listed = {}
-  for index = 1, #every < LISTED_PACKETS and #every or LISTED_PACKETS do
-    listed[index] = number(every[index])
-  end
-  local text = (#every == 1 and "packet " or "packets ") .. concat(listed, ", ")
-  if #every > LISTED_PACKETS then
-    text = text .. " and " .. number(#every - LISTED_PACKETS) .. " more"
-  end
-  return text
-end
-
---- "a ping", "an event".
-function wording.with_article(words)
-  return (find(words, "^[aeiou]") and "an " or "a ") .. words
-end
-
---- Words as a sentence joins them: "a, b and c"; `last` takes the place of "and".
-function wording.listing(words, last)
-  if #words < 2 then
-    return words[1] or ""
-  end
-  return concat(words, ", ", 1, #words - 1) .. " " .. (last or "and") .. " " .. words[#words]
-end
-
-local NAMED = { [9] = "\\t", [10] = "\\n", [13] = "\\r" }
-
---- Bytes from the network as quoted, escaped text, cut at 60 characters. Everything beyond printable ASCII is escaped:
--- what a script of another kind would do to a row is not known here.
-function wording.quote(data)
-  local is_text = not find(data, "[\128-\255]")
-  local pieces, length = {}, 0
-  for index = 1, #data do
-    local code = byte(data, index)
-    local unit
-    if code >= 32 and code < 127 then
-      unit = char(code)
-    else
-      unit = is_text and NAMED[code] or format("\\x%02x", code)
-    end
-    length = length + #unit
-    if length > QUOTED then
-      return '"' .. concat(pieces) .. '\226\128\166"'
-    end
-    if unit == '"' then
-      unit, length = '\\"', length + 1
-    end
-    pieces[#pieces + 1] = unit
-  end
-  return '"' .. concat(pieces) .. '"'
-end
-
-spark.wording = wording
-end
-
 -- summary ---------------------------------------------------------------------------------------------------
 do
 -- One line about each message: `summary` as the Python analyzer writes it, and `info` for Wireshark's column.
@@ -9443,7 +9444,6 @@ local NONCE_SIZE = constants.catalogue.NONCE_SIZE
 local IDENTITY_SIZE = constants.catalogue.IDENTITY_SIZE
 local SESSION_SIZE = constants.catalogue.SESSION_SIZE
 local SMALLEST_FRAME = constants.catalogue.SMALLEST_FRAME_ON_WIRE
-local HELLO_FRAMES = constants.catalogue.HELLO_FRAMES
 local SEQUENCE_SPACE = constants.streams.SEQUENCE_SPACE
 local YOUNG = constants.streams.PATIENCE_NS / 1e9
 local SYNS = constants.conversation.SYNS
@@ -9457,6 +9457,9 @@ local DEAD_FRAMES = constants.conversation.DEAD_FRAMES
 
 local PEER = { device = "server", server = "device" }
 local SENDERS = { "device", "server" }
+-- The sizes on the wire that a hello can have, as a set.
+local HELLO_SIZES = {}
+for _, size in ipairs(constants.catalogue.HELLO_FRAMES) do HELLO_SIZES[size] = true end
 local STEPS = constants.handshake.STEPS
 local SERVER_REPLIED = NONCE_SIZE + SESSION_SIZE
 
@@ -9956,11 +9959,7 @@ end
 local function find_hello(conversation)
   for _, frame in ipairs(conversation.first_frames) do
     if frame.sender == "device" and not frame.dead then
-      local can_be = frame.index == conversation.sides.device.early
-      for _, size in ipairs(HELLO_FRAMES) do
-        if can_be and frame.size == size then return frame end
-      end
-      return nil
+      return frame.index == conversation.sides.device.early and HELLO_SIZES[frame.size] and frame or nil
     end
   end
   return nil
@@ -10024,6 +10023,7 @@ function Conversation:retire()
 end
 
 spark.Conversation = Conversation
+spark.PEER, spark.SENDERS, spark.HELLO_SIZES = PEER, SENDERS, HELLO_SIZES
 end
 
 -- kinds -----------------------------------------------------------------------------------------------------
@@ -10778,6 +10778,7 @@ do
 local constants = spark.constants
 local new_context = spark.aes.new
 local is_whole_coap, without_padding = spark.is_whole_coap, spark.without_padding
+local less = spark.rsa.less
 local byte, rep, sub = string.byte, string.rep, string.sub
 local min = math.min
 
@@ -10972,16 +10973,6 @@ end
 local RangeTest = {}
 RangeTest.__index = RangeTest
 
---- Whether one number is below another, both written in the same number of bytes.
--- Lua itself compares strings as the locale sorts words.
-local function is_below(one, other)
-  for at = 1, #one do
-    local a, b = byte(one, at), byte(other, at)
-    if a ~= b then return a < b end
-  end
-  return false
-end
-
 --- The first bytes as a fraction of 1, as far as a double holds them.
 local function fraction(number)
   local value = 0
@@ -11002,8 +10993,8 @@ function RangeTest:add(block)
   if #block ~= #self._n or self._seen[block] or self.count >= MOST_RANGE_VALUES then return end
   self._seen[block] = true
   self.count = self.count + 1
-  if is_below(self._largest, block) then self._largest = block end
-  self.excluded = not is_below(self._largest, self._n)
+  if less(self._largest, block) then self._largest = block end
+  self.excluded = not less(self._largest, self._n)
   self.p_value = self.excluded and 0 or (fraction(self._largest) / fraction(self._n)) ^ self.count
   self.unlikely = self.p_value < UNLIKELY
 end
@@ -11025,7 +11016,7 @@ local constants = spark.constants
 local rsa, der = spark.rsa, spark.der
 
 local byte, sub, find = string.byte, string.sub, string.find
-local fill = spark.keys.fill
+local fill = spark.wording.fill
 
 local IDENTITY_SIZE = constants.catalogue.IDENTITY_SIZE
 local SESSION_SIZE = constants.catalogue.SESSION_SIZE
@@ -11640,26 +11631,42 @@ do
 
 local constants = spark.constants
 local wording = spark.wording
-local duration, number, packets = wording.duration, wording.number, wording.packets
-local floor, gsub = math.floor, string.gsub
+local duration, fill, number, packets = wording.duration, wording.fill, wording.number, wording.packets
+local floor = math.floor
 
 local FINDINGS = constants.findings.FINDINGS
-local STRONGER = {}
+local PEER, SENDERS = spark.PEER, spark.SENDERS
+
+-- What harms the connection, as a set; and the places of the words in their order, the worst and the surest first.
+local BAD, SEVERITY_RANK, CONFIDENCE_RANK = {}, {}, {}
+for _, severity in ipairs(constants.findings.BAD) do
+  BAD[severity] = true
+end
+for place, severity in ipairs(constants.findings.SEVERITY_ORDER) do
+  SEVERITY_RANK[severity] = place
+end
 for place, confidence in ipairs(constants.findings.CONFIDENCE_ORDER) do
-  STRONGER[confidence] = place
+  CONFIDENCE_RANK[confidence] = place
 end
 
-local PEER = { device = "server", server = "device" }
-local SENDERS = { "device", "server" }
+--- Whether a finding is to be shown before another: most severe, then most sure, then most specific. Nil when they do
+-- not differ in any of that.
+local function is_before(one, other)
+  if one.severity ~= other.severity then
+    return SEVERITY_RANK[one.severity] < SEVERITY_RANK[other.severity]
+  end
+  if one.confidence ~= other.confidence then
+    return CONFIDENCE_RANK[one.confidence] < CONFIDENCE_RANK[other.confidence]
+  end
+  if one.specific ~= other.specific then
+    return one.specific > other.specific
+  end
+  return nil
+end
 
 --- Seconds between two times, to the nanosecond: without rounding, a wait of just 20 s could come out below it.
 local function apart(later, earlier)
   return floor((later - earlier) * 1e9 + 0.5) / 1e9
-end
-
---- Put values into a text of the tables, in the place of their names in braces.
-local function fill(text, values)
-  return (gsub(text, "{([a-z_]*)}", values))
 end
 
 --- One observation: a sentence, and the packets it rests on.
@@ -11826,7 +11833,7 @@ function Facts:finding(code, confidence, evidence, more)
   for name, value in pairs(more.words or {}) do
     words[name] = value
   end
-  if more.silence and STRONGER[self.cap] > STRONGER[confidence] then
+  if more.silence and CONFIDENCE_RANK[self.cap] > CONFIDENCE_RANK[confidence] then
     confidence = self.cap
   end
   return {
@@ -11848,6 +11855,8 @@ spark.rules = {
   fill = fill,
   saw = saw,
   not_it = not_it,
+  is_before = is_before,
+  BAD = BAD,
   SENDERS = SENDERS,
   PEER = PEER,
 }
@@ -13853,21 +13862,9 @@ do
 -- From facts to findings: `judge` says what the packets taken so far tell about one conversation. Codes, severities and
 -- confidences are those of the command line's report on the same packets.
 
-local constants = spark.constants
 local rules = spark.rules
 local Facts, login, reply, running, capture, keys =
   rules.Facts, rules.login, rules.reply, rules.running, rules.capture, rules.keys
-
-local SEVERITY, CONFIDENCE, IS_BAD = {}, {}, {}
-for place, severity in ipairs(constants.findings.SEVERITY_ORDER) do
-  SEVERITY[severity] = place
-end
-for place, confidence in ipairs(constants.findings.CONFIDENCE_ORDER) do
-  CONFIDENCE[confidence] = place
-end
-for _, severity in ipairs(constants.findings.BAD) do
-  IS_BAD[severity] = true
-end
 
 --- The rules about one conversation. Each returns a finding or nil; those that may have several put them into the array
 -- that is their second argument.
@@ -13896,18 +13893,13 @@ local RULES = {
   running.update_fails,
 }
 
---- Whether a finding is to be shown before another: most severe, then most sure, then most specific.
+--- Whether a finding is to be shown before another; among equals, the rule that comes first has the word.
 local function is_before(one, other)
-  if one.severity ~= other.severity then
-    return SEVERITY[one.severity] < SEVERITY[other.severity]
+  local before = rules.is_before(one, other)
+  if before == nil then
+    return one.place < other.place
   end
-  if one.confidence ~= other.confidence then
-    return CONFIDENCE[one.confidence] < CONFIDENCE[other.confidence]
-  end
-  if one.specific ~= other.specific then
-    return one.specific > other.specific
-  end
-  return one.place < other.place
+  return before
 end
 
 --- Judge a conversation by the packets taken so far. Returns findings, worst first: {code, severity, confidence,
@@ -13928,7 +13920,7 @@ local function judge(conversation, trace, dialled_again)
   end
   local is_bad = false
   for _, finding in ipairs(findings) do
-    is_bad = is_bad or IS_BAD[finding.severity] ~= nil
+    is_bad = is_bad or rules.BAD[finding.severity] ~= nil
   end
   local healthy = not is_bad and running.healthy(facts)
   if healthy then
@@ -14109,8 +14101,8 @@ do
 -- States and sentences are those of the command line's report on the same packets.
 
 local constants, wording = spark.constants, spark.wording
-local fill = spark.rules.fill
-local plural, listing, duration = wording.plural, wording.listing, wording.duration
+local rules = spark.rules
+local fill, plural, listing, duration = wording.fill, wording.plural, wording.listing, wording.duration
 local format, lower, sub = string.format, string.lower, string.sub
 local concat, sort = table.concat, table.sort
 
@@ -14127,10 +14119,7 @@ local REPEATED = constants.report.verdict.REPEATED
 -- More devices than these are counted, not named.
 local NAMED = 3
 
-local SEVERITY_RANK, CONFIDENCE_RANK, BAD, UNSAID, SIDE_REMARK = {}, {}, {}, {}, {}
-for place, severity in ipairs(constants.findings.SEVERITY_ORDER) do SEVERITY_RANK[severity] = place end
-for place, confidence in ipairs(constants.findings.CONFIDENCE_ORDER) do CONFIDENCE_RANK[confidence] = place end
-for _, severity in ipairs(constants.findings.BAD) do BAD[severity] = true end
+local BAD, UNSAID, SIDE_REMARK = rules.BAD, {}, {}
 for _, code in ipairs(constants.report.verdict.UNSAID) do UNSAID[code] = true end
 for place, code in ipairs(constants.report.verdict.SIDE_REMARKS) do SIDE_REMARK[code] = place end
 
@@ -14147,12 +14136,9 @@ local function is_before(a, b)
   local one, other = a.finding, b.finding
   local place, behind = drawer(one), drawer(other)
   if place ~= behind then return place < behind end
-  if one.severity ~= other.severity then return SEVERITY_RANK[one.severity] < SEVERITY_RANK[other.severity] end
-  if one.confidence ~= other.confidence then
-    return CONFIDENCE_RANK[one.confidence] < CONFIDENCE_RANK[other.confidence]
-  end
-  if one.specific ~= other.specific then return one.specific > other.specific end
-  return one.code < other.code
+  local before = rules.is_before(one, other)
+  if before == nil then return one.code < other.code end
+  return before
 end
 
 --- Puts a conversation's findings to those of its device: each code once, at its worst, with the conversations it is
@@ -14606,6 +14592,14 @@ all_experts[#all_experts + 1] = note
 all_experts[#all_experts + 1] = undecrypted
 proto.experts = all_experts
 
+local own
+
+--- Returns our dissector as Wireshark knows it: not before all files are loaded.
+function spark.own_dissector()
+  own = own or Dissector.get("spark")
+  return own
+end
+
 spark.proto, spark.field = proto, field
 spark.value_fields, spark.things = value_fields, THINGS
 spark.experts, spark.note_expert, spark.undecrypted_expert = experts, note, undecrypted
@@ -14625,8 +14619,7 @@ local concat = table.concat
 
 local SEALED_KEY_SIZE = constants.catalogue.SEALED_KEY_SIZE
 local LENGTH_PREFIX = constants.catalogue.LENGTH_PREFIX
-local BAD = {}
-for _, severity in ipairs(constants.findings.BAD) do BAD[severity] = true end
+local BAD = spark.rules.BAD
 
 -- More texts than these are counted, not shown: a packet of an update can hold dozens of messages.
 local TEXTS_IN_COLUMN = 3
@@ -14901,15 +14894,12 @@ local function write_columns(pinfo, text)
   columns.info = text
 end
 
-local own -- our dissector, as Wireshark knows it
-
 --- Whether a row is one message whose tree nobody sees and whose fields nobody asks for: most are, when a capture is
 -- read. What else a row can hold has to be said all the same: expert infos, bytes put together in a tab.
 local function is_unseen(row, root)
   local item = row[1]
   if item == nil or row[2] or not item.index or item.obstacle or row.findings or row.notes then return false end
-  own = own or Dissector.get("spark")
-  return not root:referenced(own)
+  return not root:referenced(spark.own_dissector())
 end
 
 --- Draws a row into the packet's tree and columns.
@@ -14970,8 +14960,8 @@ do
 
 local constants, proto = spark.constants, spark.proto
 local read_segment, is_damaged = spark.packets.read_segment, spark.packets.is_damaged
-local item_of = spark.item_of
-local floor, max, sub = math.floor, math.max, string.sub
+local item_of, HELLO_SIZES = spark.item_of, spark.HELLO_SIZES
+local max, sub = math.max, string.sub
 
 local SPARK_PORT = constants.catalogue.SPARK_PORT
 local SEQUENCE_SPACE = constants.streams.SEQUENCE_SPACE
@@ -15177,9 +15167,6 @@ local function notes_on_keys()
   return ring.problems[1] and ring.problems
 end
 
-local HELLO_SIZES = {}
-for _, size in ipairs(constants.catalogue.HELLO_FRAMES) do HELLO_SIZES[size] = true end
-
 --- Which hello a frame can be, told by its place and size, or is, told by what it says: its sender; else nil.
 local function hello_of(conversation, frame, message)
   if frame.index ~= conversation.sides[frame.sender].early then return nil end
@@ -15319,8 +15306,7 @@ local function take(tvb, pinfo, time, source_port, target_port)
     end
   end
   if length > 0 then
-    -- To the microsecond: what is beyond comes from counting in binary.
-    row.time_in_step = floor((time - (conversation.stepped or conversation.start_time)) * 1e6 + 0.5) / 1e6
+    row.time_in_step = time - (conversation.stepped or conversation.start_time)
     conversation.stepped = time
   end
   if not told_of_keys then row.notes = notes_on_keys() end
@@ -15371,8 +15357,6 @@ local function is_server_port(port)
   return ports[port]
 end
 
-local own
-
 function watcher.dissector(tvb, pinfo, tree)
   local row
   if pinfo.visited then
@@ -15392,8 +15376,8 @@ function watcher.dissector(tvb, pinfo, tree)
   end
   if not row then return end
   if row.findings or row.notes then
-    drawn, own = row, own or Dissector.get("spark")
-    own:call(tvb, pinfo, tree)
+    drawn = row
+    spark.own_dissector():call(tvb, pinfo, tree)
   else
     spark.draw_row(row, tvb, pinfo, tree)
   end
@@ -15700,7 +15684,7 @@ end
 local function explain(code)
   local spec, out, steps = FINDINGS[code], {}, {}
   for place, text in ipairs(spec.fix) do
-    steps[place] = spark.rules.fill(text, constants.commands.explain.ANY_SERVER)
+    steps[place] = wording.fill(text, constants.commands.explain.ANY_SERVER)
   end
   paragraph(out, code .. "  ", spec.title)
   out[#out + 1] = ""

@@ -33,6 +33,7 @@ NOWHERE: Final = (
     "no Wireshark found in the usual places. Try: sparkshark install-plugin --directory DIR"
     " (Help > About > Folders > Personal Lua Plugins)"
 )
+NOT_CHECKED: Final = "? Not checked: whether Wireshark loads it. tshark -G plugins must list it."
 SELF: Final = "sparkshark install-plugin"
 
 
@@ -233,7 +234,7 @@ class _Work:
             if others or any(copy.condition is not Condition.MISSING for copy in there):
                 yield from self._loads()
         else:
-            yield "? Not checked: whether Wireshark loads it. tshark -G plugins must list it."
+            yield NOT_CHECKED
 
     def _versions(self) -> Iterator[str]:
         from analyzer.wireshark.folders import NEWEST, OLDEST, Kind
@@ -323,7 +324,7 @@ class _Work:
             else:
                 yield from wrap(f"✕ {self._trouble(wireshark, found.path, found.complaint)}", WIDTH, then="  ")
         if unasked:
-            yield "? Not checked: whether Wireshark loads it. tshark -G plugins must list it."
+            yield NOT_CHECKED
 
     def _trouble(self, wireshark: Wireshark, path: str | None, complaint: str | None) -> str:
         if path is not None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from analyzer.background import WEB_PORTS, Lookup, LookupPacket, Question
-from analyzer.catalogue import CLOUD_NAME, DEVICE_READ_LIMIT, FALLBACK_ADDRESS, IDENTITY_SIZE, SPARK_PORT
+from analyzer.background import MUTE, WEB_PORTS, Lookup, LookupPacket, Question
+from analyzer.catalogue import CLOUD_NAME, FALLBACK_ADDRESS, IDENTITY_SIZE, SPARK_PORT
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
 from analyzer.network.units import address_text
 from analyzer.rules import around
@@ -32,7 +32,6 @@ ASKED_NEARBY: Final = 60 * NS
 """An ARP question this long before or after an attempt belongs to it."""
 HOST_UNREACHABLE: Final = {4: 1, 6: 3}
 """The codes by which a router says that no machine answers its own questions for the address."""
-GIVES_UP: Final = (round((DEVICE_READ_LIMIT - 1) * NS), round((DEVICE_READ_LIMIT + 3) * NS))
 
 BECAUSE_NOT_FOUND: Final = "that the lookup finds nothing: the cause is the network's DNS server, or the name is gone."
 BECAUSE_NOT_ANSWERED: Final = "that no DNS server answers the device."
@@ -236,7 +235,7 @@ def _web_port(facts: Facts) -> Iterator[Finding]:
             because=BECAUSE_WEB_PORT,
             why="web port",
         )
-    elif mute and leaves is not None and GIVES_UP[0] <= until - c.connected.time_ns <= GIVES_UP[1]:
+    elif mute and leaves is not None and MUTE[0] <= until - c.connected.time_ns <= MUTE[1]:
         yield facts.finding(
             "SPK106",
             Confidence.LIKELY,

@@ -77,6 +77,12 @@ class Facts:
             return None
         return False
 
+    @property
+    def round_trip(self) -> int:
+        """Time (ns) from the device's first SYN until it was connected; 0 where the beginning was not captured."""
+        c = self.conversation
+        return c.connected.time_ns - c.syns[0].time_ns if c.connected is not None and c.syns else 0
+
     def closing(self, sender: Sender) -> Closing | None:
         """The first FIN or RST of that end."""
         return next((c for c in self.conversation.closings if c.sender is sender), None)

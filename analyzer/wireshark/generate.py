@@ -36,13 +36,13 @@ PARTS: Final = (
     "aes",
     "hashes",
     "rsa",
+    "wording",
     "der",
     "keys",
     "keylog",
     "coap",
     "describe",
     "messages",
-    "wording",
     "summary",
     "streams",
     "copies",
@@ -95,10 +95,7 @@ class GenerateError(ValueError):
 
 def generate(sources: Path = SOURCES) -> str:
     """Return the text of the plugin. The same tables and parts give the same text, byte for byte."""
-    texts = {
-        name: path.read_text(encoding="utf-8") if (path := sources / f"{name}.lua").exists() else ""
-        for name in (*PARTS, *WIRESHARK_PARTS)
-    }
+    texts = {name: (sources / f"{name}.lua").read_text(encoding="utf-8") for name in (*PARTS, *WIRESHARK_PARTS)}
     version = tomllib.loads((_REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     out = [HEAD.format(mark=MARK, version=version), "\n"]
     out.append("local spark = { version = " + _text(version) + " }\n\n")

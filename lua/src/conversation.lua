@@ -12,7 +12,6 @@ local NONCE_SIZE = constants.catalogue.NONCE_SIZE
 local IDENTITY_SIZE = constants.catalogue.IDENTITY_SIZE
 local SESSION_SIZE = constants.catalogue.SESSION_SIZE
 local SMALLEST_FRAME = constants.catalogue.SMALLEST_FRAME_ON_WIRE
-local HELLO_FRAMES = constants.catalogue.HELLO_FRAMES
 local SEQUENCE_SPACE = constants.streams.SEQUENCE_SPACE
 local YOUNG = constants.streams.PATIENCE_NS / 1e9
 local SYNS = constants.conversation.SYNS
@@ -26,6 +25,9 @@ local DEAD_FRAMES = constants.conversation.DEAD_FRAMES
 
 local PEER = { device = "server", server = "device" }
 local SENDERS = { "device", "server" }
+-- The sizes on the wire that a hello can have, as a set.
+local HELLO_SIZES = {}
+for _, size in ipairs(constants.catalogue.HELLO_FRAMES) do HELLO_SIZES[size] = true end
 local STEPS = constants.handshake.STEPS
 local SERVER_REPLIED = NONCE_SIZE + SESSION_SIZE
 
@@ -525,11 +527,7 @@ end
 local function find_hello(conversation)
   for _, frame in ipairs(conversation.first_frames) do
     if frame.sender == "device" and not frame.dead then
-      local can_be = frame.index == conversation.sides.device.early
-      for _, size in ipairs(HELLO_FRAMES) do
-        if can_be and frame.size == size then return frame end
-      end
-      return nil
+      return frame.index == conversation.sides.device.early and HELLO_SIZES[frame.size] and frame or nil
     end
   end
   return nil
@@ -593,3 +591,4 @@ function Conversation:retire()
 end
 
 spark.Conversation = Conversation
+spark.PEER, spark.SENDERS, spark.HELLO_SIZES = PEER, SENDERS, HELLO_SIZES

@@ -7,8 +7,8 @@
 
 local constants, proto = spark.constants, spark.proto
 local read_segment, is_damaged = spark.packets.read_segment, spark.packets.is_damaged
-local item_of = spark.item_of
-local floor, max, sub = math.floor, math.max, string.sub
+local item_of, HELLO_SIZES = spark.item_of, spark.HELLO_SIZES
+local max, sub = math.max, string.sub
 
 local SPARK_PORT = constants.catalogue.SPARK_PORT
 local SEQUENCE_SPACE = constants.streams.SEQUENCE_SPACE
@@ -214,9 +214,6 @@ local function notes_on_keys()
   return ring.problems[1] and ring.problems
 end
 
-local HELLO_SIZES = {}
-for _, size in ipairs(constants.catalogue.HELLO_FRAMES) do HELLO_SIZES[size] = true end
-
 --- Which hello a frame can be, told by its place and size, or is, told by what it says: its sender; else nil.
 local function hello_of(conversation, frame, message)
   if frame.index ~= conversation.sides[frame.sender].early then return nil end
@@ -356,8 +353,7 @@ local function take(tvb, pinfo, time, source_port, target_port)
     end
   end
   if length > 0 then
-    -- To the microsecond: what is beyond comes from counting in binary.
-    row.time_in_step = floor((time - (conversation.stepped or conversation.start_time)) * 1e6 + 0.5) / 1e6
+    row.time_in_step = time - (conversation.stepped or conversation.start_time)
     conversation.stepped = time
   end
   if not told_of_keys then row.notes = notes_on_keys() end
@@ -408,8 +404,6 @@ local function is_server_port(port)
   return ports[port]
 end
 
-local own
-
 function watcher.dissector(tvb, pinfo, tree)
   local row
   if pinfo.visited then
@@ -429,8 +423,8 @@ function watcher.dissector(tvb, pinfo, tree)
   end
   if not row then return end
   if row.findings or row.notes then
-    drawn, own = row, own or Dissector.get("spark")
-    own:call(tvb, pinfo, tree)
+    drawn = row
+    spark.own_dissector():call(tvb, pinfo, tree)
   else
     spark.draw_row(row, tvb, pinfo, tree)
   end

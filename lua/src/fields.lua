@@ -164,6 +164,14 @@ all_experts[#all_experts + 1] = note
 all_experts[#all_experts + 1] = undecrypted
 proto.experts = all_experts
 
+local own
+
+--- Returns our dissector as Wireshark knows it: not before all files are loaded.
+function spark.own_dissector()
+  own = own or Dissector.get("spark")
+  return own
+end
+
 spark.proto, spark.field = proto, field
 spark.value_fields, spark.things = value_fields, THINGS
 spark.experts, spark.note_expert, spark.undecrypted_expert = experts, note, undecrypted

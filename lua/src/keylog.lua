@@ -6,7 +6,7 @@ local constants = spark.constants
 local keys = spark.keys
 
 local sub, find, format = string.sub, string.find, string.format
-local fill = keys.fill
+local fill = spark.wording.fill
 
 -- Session keys (PROTOCOL 4.1) ------------------------------------------------------------------------------------
 

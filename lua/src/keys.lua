@@ -6,13 +6,9 @@
 local constants = spark.constants
 local der = spark.der
 
+local fill = spark.wording.fill
 local floor, byte, sub, find = math.floor, string.byte, string.sub, string.find
 local concat = table.concat
-
---- Put values into the places that a sentence of the tables has for them, `{name}`.
-local function fill(sentence, values)
-  return (sentence:gsub("{(%w+)}", values))
-end
 
 -- The firmware's own reader (PROTOCOL 8.4) -----------------------------------------------------------------------
 
@@ -497,4 +493,4 @@ local function read(data, name)
   return found, remark, kind
 end
 
-spark.keys = { read = read, reads_private = reads_private, fill = fill }
+spark.keys = { read = read, reads_private = reads_private }

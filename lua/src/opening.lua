@@ -7,7 +7,7 @@ local constants = spark.constants
 local rsa, der = spark.rsa, spark.der
 
 local byte, sub, find = string.byte, string.sub, string.find
-local fill = spark.keys.fill
+local fill = spark.wording.fill
 
 local IDENTITY_SIZE = constants.catalogue.IDENTITY_SIZE
 local SESSION_SIZE = constants.catalogue.SESSION_SIZE

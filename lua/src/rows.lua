@@ -10,8 +10,7 @@ local concat = table.concat
 
 local SEALED_KEY_SIZE = constants.catalogue.SEALED_KEY_SIZE
 local LENGTH_PREFIX = constants.catalogue.LENGTH_PREFIX
-local BAD = {}
-for _, severity in ipairs(constants.findings.BAD) do BAD[severity] = true end
+local BAD = spark.rules.BAD
 
 -- More texts than these are counted, not shown: a packet of an update can hold dozens of messages.
 local TEXTS_IN_COLUMN = 3
@@ -286,15 +285,12 @@ local function write_columns(pinfo, text)
   columns.info = text
 end
 
-local own -- our dissector, as Wireshark knows it
-
 --- Whether a row is one message whose tree nobody sees and whose fields nobody asks for: most are, when a capture is
 -- read. What else a row can hold has to be said all the same: expert infos, bytes put together in a tab.
 local function is_unseen(row, root)
   local item = row[1]
   if item == nil or row[2] or not item.index or item.obstacle or row.findings or row.notes then return false end
-  own = own or Dissector.get("spark")
-  return not root:referenced(own)
+  return not root:referenced(spark.own_dissector())
 end
 
 --- Draws a row into the packet's tree and columns.

@@ -1,21 +1,9 @@
 -- From facts to findings: `judge` says what the packets taken so far tell about one conversation. Codes, severities and
 -- confidences are those of the command line's report on the same packets.
 
-local constants = spark.constants
 local rules = spark.rules
 local Facts, login, reply, running, capture, keys =
   rules.Facts, rules.login, rules.reply, rules.running, rules.capture, rules.keys
-
-local SEVERITY, CONFIDENCE, IS_BAD = {}, {}, {}
-for place, severity in ipairs(constants.findings.SEVERITY_ORDER) do
-  SEVERITY[severity] = place
-end
-for place, confidence in ipairs(constants.findings.CONFIDENCE_ORDER) do
-  CONFIDENCE[confidence] = place
-end
-for _, severity in ipairs(constants.findings.BAD) do
-  IS_BAD[severity] = true
-end
 
 --- The rules about one conversation. Each returns a finding or nil; those that may have several put them into the array
 -- that is their second argument.
@@ -44,18 +32,13 @@ local RULES = {
   running.update_fails,
 }
 
---- Whether a finding is to be shown before another: most severe, then most sure, then most specific.
+--- Whether a finding is to be shown before another; among equals, the rule that comes first has the word.
 local function is_before(one, other)
-  if one.severity ~= other.severity then
-    return SEVERITY[one.severity] < SEVERITY[other.severity]
+  local before = rules.is_before(one, other)
+  if before == nil then
+    return one.place < other.place
   end
-  if one.confidence ~= other.confidence then
-    return CONFIDENCE[one.confidence] < CONFIDENCE[other.confidence]
-  end
-  if one.specific ~= other.specific then
-    return one.specific > other.specific
-  end
-  return one.place < other.place
+  return before
 end
 
 --- Judge a conversation by the packets taken so far. Returns findings, worst first: {code, severity, confidence,
@@ -76,7 +59,7 @@ local function judge(conversation, trace, dialled_again)
   end
   local is_bad = false
   for _, finding in ipairs(findings) do
-    is_bad = is_bad or IS_BAD[finding.severity] ~= nil
+    is_bad = is_bad or rules.BAD[finding.severity] ~= nil
   end
   local healthy = not is_bad and running.healthy(facts)
   if healthy then

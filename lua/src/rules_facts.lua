@@ -3,26 +3,42 @@
 
 local constants = spark.constants
 local wording = spark.wording
-local duration, number, packets = wording.duration, wording.number, wording.packets
-local floor, gsub = math.floor, string.gsub
+local duration, fill, number, packets = wording.duration, wording.fill, wording.number, wording.packets
+local floor = math.floor
 
 local FINDINGS = constants.findings.FINDINGS
-local STRONGER = {}
+local PEER, SENDERS = spark.PEER, spark.SENDERS
+
+-- What harms the connection, as a set; and the places of the words in their order, the worst and the surest first.
+local BAD, SEVERITY_RANK, CONFIDENCE_RANK = {}, {}, {}
+for _, severity in ipairs(constants.findings.BAD) do
+  BAD[severity] = true
+end
+for place, severity in ipairs(constants.findings.SEVERITY_ORDER) do
+  SEVERITY_RANK[severity] = place
+end
 for place, confidence in ipairs(constants.findings.CONFIDENCE_ORDER) do
-  STRONGER[confidence] = place
+  CONFIDENCE_RANK[confidence] = place
 end
 
-local PEER = { device = "server", server = "device" }
-local SENDERS = { "device", "server" }
+--- Whether a finding is to be shown before another: most severe, then most sure, then most specific. Nil when they do
+-- not differ in any of that.
+local function is_before(one, other)
+  if one.severity ~= other.severity then
+    return SEVERITY_RANK[one.severity] < SEVERITY_RANK[other.severity]
+  end
+  if one.confidence ~= other.confidence then
+    return CONFIDENCE_RANK[one.confidence] < CONFIDENCE_RANK[other.confidence]
+  end
+  if one.specific ~= other.specific then
+    return one.specific > other.specific
+  end
+  return nil
+end
 
 --- Seconds between two times, to the nanosecond: without rounding, a wait of just 20 s could come out below it.
 local function apart(later, earlier)
   return floor((later - earlier) * 1e9 + 0.5) / 1e9
-end
-
---- Put values into a text of the tables, in the place of their names in braces.
-local function fill(text, values)
-  return (gsub(text, "{([a-z_]*)}", values))
 end
 
 --- One observation: a sentence, and the packets it rests on.
@@ -189,7 +205,7 @@ function Facts:finding(code, confidence, evidence, more)
   for name, value in pairs(more.words or {}) do
     words[name] = value
   end
-  if more.silence and STRONGER[self.cap] > STRONGER[confidence] then
+  if more.silence and CONFIDENCE_RANK[self.cap] > CONFIDENCE_RANK[confidence] then
     confidence = self.cap
   end
   return {
@@ -211,6 +227,8 @@ spark.rules = {
   fill = fill,
   saw = saw,
   not_it = not_it,
+  is_before = is_before,
+  BAD = BAD,
   SENDERS = SENDERS,
   PEER = PEER,
 }

@@ -6,6 +6,7 @@
 local constants = spark.constants
 local new_context = spark.aes.new
 local is_whole_coap, without_padding = spark.is_whole_coap, spark.without_padding
+local less = spark.rsa.less
 local byte, rep, sub = string.byte, string.rep, string.sub
 local min = math.min
 
@@ -200,16 +201,6 @@ end
 local RangeTest = {}
 RangeTest.__index = RangeTest
 
---- Whether one number is below another, both written in the same number of bytes.
--- Lua itself compares strings as the locale sorts words.
-local function is_below(one, other)
-  for at = 1, #one do
-    local a, b = byte(one, at), byte(other, at)
-    if a ~= b then return a < b end
-  end
-  return false
-end
-
 --- The first bytes as a fraction of 1, as far as a double holds them.
 local function fraction(number)
   local value = 0
@@ -230,8 +221,8 @@ function RangeTest:add(block)
   if #block ~= #self._n or self._seen[block] or self.count >= MOST_RANGE_VALUES then return end
   self._seen[block] = true
   self.count = self.count + 1
-  if is_below(self._largest, block) then self._largest = block end
-  self.excluded = not is_below(self._largest, self._n)
+  if less(self._largest, block) then self._largest = block end
+  self.excluded = not less(self._largest, self._n)
   self.p_value = self.excluded and 0 or (fraction(self._largest) / fraction(self._n)) ^ self.count
   self.unlikely = self.p_value < UNLIKELY
 end

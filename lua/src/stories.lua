@@ -2,8 +2,8 @@
 -- States and sentences are those of the command line's report on the same packets.
 
 local constants, wording = spark.constants, spark.wording
-local fill = spark.rules.fill
-local plural, listing, duration = wording.plural, wording.listing, wording.duration
+local rules = spark.rules
+local fill, plural, listing, duration = wording.fill, wording.plural, wording.listing, wording.duration
 local format, lower, sub = string.format, string.lower, string.sub
 local concat, sort = table.concat, table.sort
 
@@ -20,10 +20,7 @@ local REPEATED = constants.report.verdict.REPEATED
 -- More devices than these are counted, not named.
 local NAMED = 3
 
-local SEVERITY_RANK, CONFIDENCE_RANK, BAD, UNSAID, SIDE_REMARK = {}, {}, {}, {}, {}
-for place, severity in ipairs(constants.findings.SEVERITY_ORDER) do SEVERITY_RANK[severity] = place end
-for place, confidence in ipairs(constants.findings.CONFIDENCE_ORDER) do CONFIDENCE_RANK[confidence] = place end
-for _, severity in ipairs(constants.findings.BAD) do BAD[severity] = true end
+local BAD, UNSAID, SIDE_REMARK = rules.BAD, {}, {}
 for _, code in ipairs(constants.report.verdict.UNSAID) do UNSAID[code] = true end
 for place, code in ipairs(constants.report.verdict.SIDE_REMARKS) do SIDE_REMARK[code] = place end
 
@@ -40,12 +37,9 @@ local function is_before(a, b)
   local one, other = a.finding, b.finding
   local place, behind = drawer(one), drawer(other)
   if place ~= behind then return place < behind end
-  if one.severity ~= other.severity then return SEVERITY_RANK[one.severity] < SEVERITY_RANK[other.severity] end
-  if one.confidence ~= other.confidence then
-    return CONFIDENCE_RANK[one.confidence] < CONFIDENCE_RANK[other.confidence]
-  end
-  if one.specific ~= other.specific then return one.specific > other.specific end
-  return one.code < other.code
+  local before = rules.is_before(one, other)
+  if before == nil then return one.code < other.code end
+  return before
 end
 
 --- Puts a conversation's findings to those of its device: each code once, at its worst, with the conversations it is

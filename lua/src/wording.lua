@@ -11,6 +11,11 @@ local QUOTED = constants.wording.QUOTED
 
 local wording = {}
 
+--- Puts values into a text of the tables, in the place of their names in braces.
+function wording.fill(text, values)
+  return (gsub(text, "{([a-z_]*)}", values))
+end
+
 --- 43000 as "43,000".
 function wording.number(value)
   local digits = format("%d", value)

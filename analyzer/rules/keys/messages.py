@@ -57,9 +57,8 @@ def number_jumped(facts: Facts) -> Iterator[Finding | NotChecked]:
     if jump is None:
         return
     message, due = jump
-    round_trip = c.connected.time_ns - c.syns[0].time_ns if c.connected is not None and c.syns else 0
     answered = any(m.answers == message.index for m in c.messages)
-    if answered or not 0 <= end.time_ns - message.time_ns <= HANGS_UP + round_trip:
+    if answered or not 0 <= end.time_ns - message.time_ns <= HANGS_UP + facts.round_trip:
         return
     yield facts.finding(
         "SPK502",
@@ -107,6 +106,7 @@ def request_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
     # A capture may hold an answer before its request.
     early = {(m.direction, m.message_id) for m in c.messages if m.type == "ACK" and m.answers is None}
     for asker in Sender:
+        heard = _heard_until(facts, asker.peer)
         unanswered = (
             m
             for m in c.messages
@@ -117,7 +117,7 @@ def request_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
             and (asker.peer.value, m.message_id) not in early
             and _arrived(facts, asker, m)
         )
-        waiting = [m for m in islice(unanswered, LISTED) if _heard_after(facts, asker.peer, m.time_ns, OVERDUE)]
+        waiting = [m for m in islice(unanswered, LISTED) if heard >= m.time_ns + OVERDUE]
         if waiting:
             yield _not_answered(facts, asker, waiting)
 
@@ -160,7 +160,7 @@ def update_not_begun(facts: Facts) -> Iterator[Finding | NotChecked]:
     answers = [m for m in c.messages if m.answers in places]
     if any(m.name not in (None, "UpdateBeginAck") or "error" in m.values for m in answers):
         return  # ready, or refused
-    if any(m.name == "Chunk" for m in c.messages) or not _heard_after(facts, Sender.DEVICE, first.time_ns, STALL):
+    if any(m.name == "Chunk" for m in c.messages) or _heard_until(facts, Sender.DEVICE) < first.time_ns + STALL:
         return
     finding = facts.finding(
         "SPK601",
@@ -193,15 +193,18 @@ def _complete(facts: Facts, sender: Sender) -> bool:
     return c.hole_count == len(c.holes) and not any(hole.sender is sender for hole in c.holes)
 
 
-def _heard_after(facts: Facts, sender: Sender, since: int, patience: int) -> bool:
-    """Whether this end spoke again when it had had time to answer, with nothing missing in between.
+def _heard_until(facts: Facts, sender: Sender) -> int:
+    """When (ns) this end was last heard, with nothing of it missing before; 0 where something is.
 
     Its close counts as well: the number in it tells that there was nothing before.
     """
-    spoken = any(m.direction == sender.value and m.time_ns >= since + patience for m in facts.conversation.messages)
+    if not _complete(facts, sender):
+        return 0
+    heard = [m.time_ns for m in facts.conversation.messages if m.direction == sender.value]
     end = facts.closing(sender)
-    closed = end is not None and end.how == "fin" and end.time_ns >= since + patience
-    return (spoken or closed) and facts.watched_until >= since + patience and _complete(facts, sender)
+    if end is not None and end.how == "fin":
+        heard.append(end.time_ns)
+    return min(max(heard, default=0), facts.watched_until)
 
 
 def _arrived(facts: Facts, sender: Sender, message: SparkMessage) -> bool:

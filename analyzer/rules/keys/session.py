@@ -71,9 +71,8 @@ def hung_up_on_answer(facts: Facts, keys: KeyRing, secrets: Secrets, places: Pla
     last = next((m for m in reversed(c.messages) if m.direction == "server"), None)
     if last is None or reader.generation is None:
         return
-    round_trip = c.connected.time_ns - c.syns[0].time_ns if c.connected is not None and c.syns else 0
     waited = end.time_ns - last.time_ns
-    if not 0 <= waited <= HANGS_UP + round_trip:
+    if not 0 <= waited <= HANGS_UP + facts.round_trip:
         return
     if last.code is not None and last.code[0] in "45" and reader.generation not in IGNORES_REFUSALS:
         why = words.HANGS_UP_ON_REFUSAL.format(firmware=reader.firmware, code=last.code)
