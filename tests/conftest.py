@@ -6,13 +6,12 @@ from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 import pytest
+from lua_coverage import JUDGING
 
 from analyzer import pipeline
 from analyzer.trace import Trace
 
 LONGEST_BYTES_IN_A_NAME: Final = 16
-JUDGING: Final = ("test_rules", "test_rules_keys", "test_rules_device", "test_rules_session", "test_rules_connectivity")
-"""Modules whose captures the plugin's rules judge as well."""
 
 
 @pytest.hookimpl(wrapper=True)

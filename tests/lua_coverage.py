@@ -46,8 +46,10 @@ debug.sethook(function(_, line)
 end, "l")
 """
 TESTS: Final = Path(__file__).resolve().parent
+JUDGING: Final = ("test_rules", "test_rules_keys", "test_rules_device", "test_rules_session", "test_rules_connectivity")
+"""Modules whose captures the plugin's rules judge as well (see conftest)."""
 RUNS: Final = {
-    "lupa": ("test_lua_*.py",),
+    "lupa": ("test_lua_*.py", *(f"{name}.py" for name in JUDGING)),
     "tshark": ("test_wireshark.py", "test_wireshark_campaign.py"),
     "window": ("test_wireshark_gui.py",),
 }

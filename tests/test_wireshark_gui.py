@@ -38,6 +38,11 @@ def answer_keys(device_key: str) -> str:
     return f'probe.dialogs["Spark: keys"][1]({device_key}, "", "")'
 
 
+def press_button(label: str) -> str:
+    """What a click on a button of the last window does."""
+    return f'probe.buttons["{label}"]()'
+
+
 @lru_cache
 def listed_by_tshark(name: str, *, keyed: bool) -> list[Row]:
     """What each packet's row holds after two passes."""
@@ -122,6 +127,22 @@ def test_the_verdict_is_the_one_that_tshark_prints(name: str) -> None:
     assert texts[3].startswith("No finding")
     # A line that is longer than the window is wide breaks the tables.
     assert max(map(len, "\n".join(texts).splitlines())) <= WINDOW_COLUMNS
+
+
+def test_the_buttons_of_the_verdict_filter_copy_and_tell_anew() -> None:
+    steps = (
+        Step("verdict", OPEN_VERDICT, relists=False),
+        Step("filter", press_button("Filter findings")),
+        Step("is filtered", 'assert(get_filter() == "spark.finding")', relists=False),
+        Step("copy", press_button("Copy"), relists=False),
+        Step("asked for keys", OPEN_KEYS, relists=False),
+        Step("keyed", answer_keys('os.getenv("HOME") .. "/keys"')),
+        Step("refresh", press_button("Refresh"), relists=False),
+    )
+    seen = drive(CAPTURES / "healthy-full.pcap", steps=steps, files={"keys": KEYS})
+    ((title, text),) = seen.windows
+    assert title == "Spark: verdict"
+    assert "private device key" in text  # which the window could not know when it was opened
 
 
 # -- with keys and eyes ----------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ BEFORE: Final = r"""
 -- Goes in before the plugin: whatever it puts on the screen passes through here.
 local log = io.open(os.getenv("SPARK_PROBE"), "a")
 log:setvbuf("line")
-_G.probe = { log = log, menus = {}, windows = {}, dialogs = {} }
+_G.probe = { log = log, menus = {}, windows = {}, dialogs = {}, buttons = {} }
 
 function probe.write(...)
   local texts = { ... }
@@ -69,7 +69,13 @@ end
 _G.TextWindow = { new = function(title)
   local made = window.new(title)
   probe.windows[#probe.windows + 1] = { title, made }
-  return made
+  local watched = { add_button = function(_, label, call)
+    probe.buttons[label] = call
+    made:add_button(label, call)
+  end }
+  return setmetatable(watched, { __index = function(_, name)
+    return function(_, ...) return made[name](made, ...) end
+  end })
 end }
 function _G.new_dialog(title, call, ...)
   probe.dialogs[title] = { call, ... }

@@ -29,6 +29,8 @@ NS: Final = 1_000_000_000
 PORTS: Final = slice(34, 38)
 CHECKSUM: Final = slice(50, 52)
 """Where an Ethernet frame with IPv4 has the two ports of TCP, and TCP's checksum."""
+DEVICE_KEY: Final = "core-a.der"
+"""The one key that decrypts. The server's private key, which lies beside it, would open each login's 2048 bits, too."""
 FRAMES_OF_A_ROUND: Final = 8
 """Frames that `_talk` makes in one go."""
 
@@ -107,8 +109,8 @@ def main(arguments: list[str]) -> int:
         count = write_capture(capture, frames)
         plugin.write_text(plugin_text(), encoding="utf-8")
         script = ["-X", f"lua_script:{plugin}"]
-        keys = ["-o", f"spark.device_key:{folder}/keys"]
-        kinds = {"no plugin": [], "plugin": script, "plugin and key": [*script, *keys]}
+        key = ["-o", f"spark.device_key:{folder}/keys/{DEVICE_KEY}"]
+        kinds = {"no plugin": [], "plugin": script, "plugin and key": [*script, *key]}
         # As root, newer Wiresharks skip scripts, and all of them complain.
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
         user += ["env", "-i", f"HOME={folder}/nobody", f"PATH={os.environ['PATH']}"]
