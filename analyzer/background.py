@@ -1,7 +1,7 @@
 """What else is in the capture: the packets around the conversations, counted and, where they matter, remembered.
 
-Names looked up, ARP questions, ICMP complaints, announcements of devices, and TCP connections on other ports
-that have the shape of ours. All of it bounded; all of it is evidence, none of it judgement.
+Names looked up, ARP and neighbour questions, ICMP complaints, announcements of devices, DHCP, TCP connections on
+other ports that have the shape of ours. All of it bounded; all of it is evidence, none of it judgement.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +26,8 @@ from analyzer.catalogue import (
     SPARK_PORT,
 )
 from analyzer.frames import chain
+from analyzer.network.ip import VXLAN_PORT
+from analyzer.network.sieve import Sieve
 from analyzer.network.units import ACK, FIN, RST, SYN, Arp, Datagram, IcmpError, Other, Segment, Unit, address_text
 
 FLOWS: Final = 65_536
@@ -34,6 +37,8 @@ LOOKUPS: Final = 256
 LOOKUP_PACKETS: Final = 16_384
 """Questions and answers about those names that are kept one by one, all together."""
 ANNOUNCERS: Final = 4096
+ANNOUNCEMENTS: Final = 64
+"""Announcements of one address that are kept: those behind its first twenty logins, at least."""
 MACHINES: Final = 4096
 """Machines of which it is remembered what else they were answered."""
 ANSWERS: Final = 64
@@ -45,7 +50,7 @@ PROBES: Final = 64
 COMPLAINTS: Final = 64
 """ICMP errors about our ports that are kept."""
 QUESTIONS: Final = 1024
-"""ARP questions that are remembered."""
+"""ARP questions that are remembered, neighbour solicitations included."""
 ARP_AGAIN: Final = (500_000_000, 5_000_000_000)
 """How soon (ns) an ARP question is asked again that got no answer: each second, or some seconds later. What comes
 sooner is a copy of the packet, what comes later may have been answered in between.
@@ -54,9 +59,23 @@ PORTS: Final = 1024
 MIDWAY_SEGMENTS: Final = 8
 """Packets in a row that are exact runs of frames, for a connection whose start was not captured."""
 CLOUD_NAMES: Final = ("spark.io", "particle.io")
-WEB_PORTS: Final = frozenset((80, 443, 8080))
 DNS_PORT: Final = 53
+DHCP_PORT: Final = 67
+HEARD_PORTS: Final = (DNS_PORT, DHCP_PORT, SPARK_PORT, DTLS_PORT, VXLAN_PORT)
+"""UDP ports on which something may be said that matters here, or inside which there may be connections."""
+WEB_PORTS: Final = frozenset((80, 443, 8080))
 DNS_HEADER: Final = 12
+DNS_LENGTH: Final = 2
+"""Bytes in front of each message over TCP that say how long it is (RFC 1035 4.2.2)."""
+IPV4_SIZE: Final = 4
+DHCP_ASKS: Final = b"\x01\x01\x06"
+"""A client's message, from a network whose addresses have six bytes, as Ethernet and Wi-Fi have."""
+DHCP_OWN_ADDRESS: Final = slice(12, 16)
+DHCP_MAC: Final = slice(28, 34)
+DHCP_COOKIE_AT: Final = 236
+DHCP_COOKIE: Final = bytes((99, 130, 83, 99))
+JOINS: Final = 256
+"""Questions for an address that are kept for a machine; one start makes two."""
 DNS_TYPES: Final = {1: "A", 28: "AAAA"}
 TRUNCATED: Final = 0x02
 """The bit in the third byte of a DNS answer that says: not all of it is here."""
@@ -91,6 +110,8 @@ class Lookup:
     failed: int = 0
     packets: list[LookupPacket] = field(default_factory=list)
     complete: bool = True  # whether `packets` holds all of them
+    places: set[str] = field(default_factory=set)  # addresses that any answer in `packets` gives
+    unread: bool = False  # whether one of those answers could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +126,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Question:
-    """An ARP question."""
+    """An ARP question, or for IPv6 a neighbour solicitation."""
 
     packet: int
     time_ns: int
@@ -126,6 +147,7 @@ class Announcement:
     address: bytes
     mac: bytes | None
     device_id: str
+    time_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -160,7 +182,12 @@ class _Flow:
 class Background:
     """Takes every packet that belongs to no conversation of the wanted ports."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str] = (), sieve: Sieve | None = None) -> None:
+        """``names`` (lower case) are remembered like the cloud's. ``sieve`` is told which connections are of no
+        interest, and asked in the end what it has held back.
+        """
+        self._names = frozenset(names)
+        self._sieve = sieve or Sieve(HEARD_PORTS)
         self.packets = 0
         self.kinds: Counter[str] = Counter()  # packets by rough kind
         self.tcp_connections: Counter[int] = Counter()  # connections by server port
@@ -169,8 +196,10 @@ class Background:
         self.connected: dict[bytes, list[Answer]] = {}  # who got a connection on another port accepted
         self.resolved: dict[bytes, list[Answer]] = {}  # who got a name lookup answered, whatever the name
         self.probes: dict[bytes, list[tuple[int, int]]] = {}  # who tested the internet: packets and times (ns)
+        self.joined: dict[bytes, list[tuple[int, int]]] = {}  # who asked for an address, by MAC: packets and times (ns)
         self.mute: dict[int, Mute] = {}
-        self.announcements: dict[bytes, Announcement] = {}
+        self.announcements: dict[bytes, Announcement] = {}  # the first of each address
+        self.heard: dict[bytes, list[Announcement]] = {}
         self.questions: dict[tuple[bytes, bytes], Question] = {}
         self.complaints: list[IcmpError] = []
         self.lookalikes: dict[int, Lookalike] = {}
@@ -189,7 +218,7 @@ class Background:
         elif isinstance(unit, Datagram):
             self._take_datagram(unit)
         elif isinstance(unit, Arp):
-            self.kinds["ARP"] += 1
+            self.kinds["ARP" if len(unit.target) == IPV4_SIZE else "neighbour discovery"] += 1
             self._take_arp(unit)
         elif isinstance(unit, IcmpError):
             self.kinds["ICMP"] += 1
@@ -198,13 +227,21 @@ class Background:
         elif isinstance(unit, Other):
             self.kinds[unit.kind] += 1
 
+    def count_held(self) -> None:
+        """Count what the sieve has held back; once, when everything has been taken."""
+        self.packets += self._sieve.held
+        if self._sieve.datagrams:
+            self.kinds["UDP"] += self._sieve.datagrams
+        for ends, count in self._sieve.dull.items():
+            self._count(_lower_port(ends), count)
+
     # -- TCP on other ports ---------------------------------------------------------------------------------
 
     def _take_segment(self, segment: Segment) -> None:
-        self.kinds["TCP"] += 1
         port = min(segment.source_port, segment.target_port)
-        if len(self.tcp_packets) < PORTS or port in self.tcp_packets:
-            self.tcp_packets[port] += 1
+        self._count(port, 1)
+        if port == DNS_PORT and segment.length > DNS_HEADER:
+            self._take_dns_over_tcp(segment)
         near, far = (segment.source, segment.source_port), (segment.target, segment.target_port)
         key = segment.flow
         flow = self._flows.get(key)
@@ -219,6 +256,8 @@ class Background:
                 if len(probes) < PROBES:
                     probes.append((segment.number, segment.time_ns))
             if flow is None or flow.midway:
+                for ends in (_ends(near, far), _ends(far, near)):
+                    self._count(_lower_port(ends), self._sieve.wake(ends))
                 if len(self.tcp_connections) < PORTS or far[1] in self.tcp_connections:
                     self.tcp_connections[far[1]] += 1
                 if len(self._flows) < FLOWS:
@@ -236,6 +275,15 @@ class Background:
                 return
         if flow.runs >= 0:
             self._compare(flow, segment)
+        elif flow.accepted_ns is None and len(near[0]) == IPV4_SIZE and port != DNS_PORT:
+            self._sieve.dull.setdefault(_ends(near, far), 0)
+
+    def _count(self, port: int, packets: int) -> None:
+        if not packets:
+            return
+        self.kinds["TCP"] += packets
+        if len(self.tcp_packets) < PORTS or port in self.tcp_packets:
+            self.tcp_packets[port] += packets
 
     def _end_of_silence(self, flow: _Flow, segment: Segment, waited: int) -> None:
         """Count a connection to a web port that ended as a device ends it that waits there for a greeting."""
@@ -284,13 +332,19 @@ class Background:
             datagram.target_port == SPARK_PORT and len(payload) == PRESENCE_SIZE and payload.startswith(PRESENCE_PREFIX)
         ):
             self.kinds["announcement"] += 1
-            if len(self.announcements) < ANNOUNCERS:
-                self.announcements.setdefault(
+            if datagram.source in self.announcements or len(self.announcements) < ANNOUNCERS:
+                told = Announcement(
+                    datagram.number,
                     datagram.source,
-                    Announcement(
-                        datagram.number, datagram.source, datagram.source_mac, payload[-DEVICE_ID_SIZE:].hex()
-                    ),
+                    datagram.source_mac,
+                    payload[-DEVICE_ID_SIZE:].hex(),
+                    datagram.time_ns,
                 )
+                self.announcements.setdefault(datagram.source, told)
+                heard = self.heard.setdefault(datagram.source, [])
+                another = bool(heard) and heard[-1].device_id != told.device_id
+                if len(heard) < (2 * ANNOUNCEMENTS if another else ANNOUNCEMENTS):  # another unit is always news
+                    heard.append(told)
         elif DTLS_PORT in ports:
             self.kinds["UDP 5684"] += 1
             self.dtls_datagrams += 1
@@ -302,6 +356,8 @@ class Background:
                 self.first_coap_datagram = self.first_coap_datagram or datagram.number
         else:
             self.kinds["UDP"] += 1
+            if datagram.target_port == DHCP_PORT:
+                self._take_dhcp(datagram)
 
     def _take_dns(self, datagram: Datagram) -> None:
         payload = datagram.payload
@@ -312,7 +368,7 @@ class Background:
             answer = Answer(datagram.number, datagram.time_ns, datagram.source, datagram.source_port)
             _keep(self.resolved, datagram.target, answer)
         name, kind = _question(payload)
-        if not name.endswith(CLOUD_NAMES):
+        if not name.endswith(CLOUD_NAMES) and name not in self._names:
             return
         asker = address_text(datagram.target if is_answer else datagram.source)
         lookup = self.lookups.get((asker, name))
@@ -334,6 +390,40 @@ class Background:
         self._lookup_packets += 1
         identifier = int.from_bytes(payload[:2], "big")
         lookup.packets.append(LookupPacket(datagram.number, datagram.time_ns, identifier, kind, found, unread))
+        lookup.places.update(found or ())
+        lookup.unread = lookup.unread or unread
+
+    def _take_dhcp(self, datagram: Datagram) -> None:
+        """Remember a machine that asks for an address because it has none (RFC 2131 2, 4.3.2); who only extends its
+        lease names the one it has.
+        """
+        payload = datagram.payload
+        if payload[:3] != DHCP_ASKS or payload[DHCP_COOKIE_AT : DHCP_COOKIE_AT + 4] != DHCP_COOKIE:
+            return
+        mac = payload[DHCP_MAC]
+        if any(payload[DHCP_OWN_ADDRESS]) or (mac not in self.joined and len(self.joined) >= MACHINES):
+            return
+        times = self.joined.setdefault(mac, [])
+        if len(times) < JOINS:
+            times.append((datagram.number, datagram.time_ns))
+
+    def _take_dns_over_tcp(self, segment: Segment) -> None:
+        """Take a message that one segment holds whole, behind its length (RFC 7766 8). Others are left unread."""
+        size = int.from_bytes(segment.payload[:DNS_LENGTH], "big")
+        if len(segment.payload) == segment.length == DNS_LENGTH + size and size >= DNS_HEADER:
+            self._take_dns(
+                Datagram(
+                    segment.number,
+                    segment.time_ns,
+                    segment.source,
+                    segment.source_port,
+                    segment.target,
+                    segment.target_port,
+                    size,
+                    segment.payload[DNS_LENGTH:],
+                    segment.source_mac,
+                )
+            )
 
     # -- ARP ------------------------------------------------------------------------------------------------
 
@@ -352,6 +442,15 @@ class Background:
             known = self.questions.get((arp.target, arp.sender))
             if known is not None and known.answer_packet is None:
                 known.answer_packet, known.answer_ns = arp.number, arp.time_ns
+
+
+def _ends(near: tuple[bytes, int], far: tuple[bytes, int]) -> bytes:
+    """Both ends of a connection as a header has them: addresses, then ports."""
+    return near[0] + far[0] + near[1].to_bytes(2) + far[1].to_bytes(2)
+
+
+def _lower_port(ends: bytes) -> int:
+    return min(int.from_bytes(ends[8:10]), int.from_bytes(ends[10:]))
 
 
 def _keep(machines: dict[bytes, list[Answer]], machine: bytes, answer: Answer) -> None:

@@ -64,3 +64,39 @@ SERVER_UPDATE_LIMITS: Final = (60.0, 600.0)
 UPDATE_OFFER_EVERY: Final = 6.0
 UPDATE_OFFERS: Final = 3
 """The legacy server offers an update so often, and then once more without saying how large it is."""
+
+# Where a board keeps its keys, as `dfu-util` reads it (8.2): USB id in DFU mode, place and length of the device's
+# private key, place and length of the server's public key with its address.
+BOARD_SLOTS: Final = {
+    "Core": ("1d50:607f", "0x00002000:1024", "0x00001000:2048"),
+    "Photon": ("2b04:d006", "34:612", "2082:512"),
+    "P1": ("2b04:d008", "34:612", "2082:512"),
+}
+READ_SLOT: Final = "dfu-util -d {usb} -a 1 -s {slot} -U {file}"
+
+# Who the two ends can be (1.2, 2.5), and what tells them apart without a key (2.4-2.6, 4.3, 5.5), in seconds and bytes.
+GENERATIONS: Final = ("G1a", "G1b", "G2a", "G2b", "G2c", "G2d")
+"""Generations of firmware that speak this protocol: two of the Core, four of the Photon and P1, oldest first."""
+SERVERS: Final = ("legacy", "community")
+"""The two open servers: spark-server, and Brewskey's fork of it. What the hosted cloud does is not known."""
+SERVER_HELLO_WAITS: Final = (2.0, 4.0)
+"""How long later firmware waits for the server's hello: Core from 0.4.9 on and Photon 0.4.9 to 0.7; Photon from 0.8."""
+RETRY_PAUSE: Final = 1.0
+RETRIES_EACH: Final = 5
+RETRY_DOUBLINGS: Final = 7
+"""Later firmware waits 1 s after each of five failed logins, 2 s after each of the next five, and so on up to 128 s."""
+LARGEST_FROM_CORE: Final = 640
+LARGEST_FROM_EARLY_PHOTON: Final = 800
+LARGEST_FROM_PHOTON: Final = 768
+"""The longest ciphertext of a Core, of a Photon to 0.7, and of one to 2.x."""
+LEGACY_STEP_LIMIT: Final = 30.0
+"""The legacy server waits so long for "who I am", and again for the hello."""
+COMMUNITY_LOGIN_LIMIT, LEGACY_LOGIN_LIMIT = SERVER_LOGIN_LIMITS
+COMMUNITY_UPDATE_LIMIT, LEGACY_UPDATE_LIMIT = SERVER_UPDATE_LIMITS
+FAST_CHUNK_FRAMES: Final = (290, 546)
+"""Those of `CHUNK_FRAMES` that are of the fast form."""
+
+# A login is slow when one end takes longer for its part of it, or all of it longer (DIAGNOSES 209), in seconds.
+SLOW_DEVICE: Final = 5.0
+SLOW_SERVER: Final = 2.0
+SLOW_LOGIN: Final = 8.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
-from analyzer.copies import Headers
+from analyzer.copies import COPY_NS, Headers
 from analyzer.frames import Frame
 from analyzer.handshake import Part, TurnReader
 from analyzer.misparse.reader import CoapTcpReader
@@ -35,6 +35,7 @@ from analyzer.streams import (
 if TYPE_CHECKING:
     from analyzer.messages import SparkMessage
     from analyzer.opened import Secrets
+    from analyzer.recognition import Recognition
 
 _DEVICE, _SERVER = Sender.DEVICE, Sender.SERVER  # looking up a member costs more than the comparison with it
 SYNS: Final = 32
@@ -106,7 +107,9 @@ class Conversation:
         self.tap: StreamTap | None = None
         self.secrets: Secrets | None = None  # what keys told, when there were any
         self.messages: list[SparkMessage] = []
+        self.recognised: Recognition | None = None  # what its two ends can be
         self._isn: dict[Sender, int] = {}
+        self._opening_untimed = False  # which SYN, or where it was captured, is uncertain
         self._turns = {sender: TurnReader(sender, self._take_frame) for sender in Sender}
         self._streams = {sender: Stream(sender, _Recorder(self, sender, self._turns[sender])) for sender in Sender}
         self._readers = {sender: CoapTcpReader() for sender in Sender}
@@ -216,6 +219,9 @@ class Conversation:
             # The capture already holds this very packet: seen on two interfaces, or by a mirror port.
             stream.quality.copies += 1
             stream.compare(segment)
+            if flags & SYN:
+                first = self.syn_ack if flags & ACK else self.syns[0] if self.syns else None
+                self._opening_untimed |= first is not None and abs(time_ns - first.time_ns) > COPY_NS
             return
         stream.quality.packets += 1
         seen = side.last_any = Seen(number, time_ns, segment.ttl)
@@ -226,7 +232,12 @@ class Conversation:
         if flags & ACK and not flags & RST:
             if peer.base is None:
                 self._start_without_syn(sender.peer)
-            peer.acknowledge(segment.ack, number, time_ns)
+            rtt = peer.acknowledge(segment.ack, number, time_ns)
+            # One that comes out of turn has itself been late, or those before it are missing.
+            if rtt is not None and (
+                stream.base is None or (segment.seq - stream.base - stream.next) % SEQUENCE_SPACE == 0
+            ):
+                side.round_trips.add(rtt)
             if sender is _DEVICE and self.reply_acked is None:
                 self._note_milestones(segment, seen)
         # Before the segment is taken: a keep-alive probe repeats the last byte, which may be one to give up on.
@@ -246,7 +257,9 @@ class Conversation:
 
     def take_damaged(self, segment: Segment) -> None:
         """Set aside a segment whose checksum is wrong although its sender's are right; its place is remembered."""
-        self._streams[self.sender_of(segment)].set_aside(segment)
+        sender = self.sender_of(segment)
+        self._streams[sender].set_aside(segment)
+        self._streams[sender.peer].untime()  # its acknowledgement is lost
         self.damaged.append(segment)
         self.last_packet = max(self.last_packet, segment.number)
 
@@ -270,6 +283,10 @@ class Conversation:
             self._turns[sender.peer].begin()
             if self.syn_ack is None:
                 self.syn_ack = seen
+                if self.syn_count == 1 and not self._opening_untimed:
+                    self.sides[sender].round_trips.add(seen.time_ns - self.syns[0].time_ns)
+            else:
+                self._opening_untimed = True
             return
         self.syn_count += 1
         if len(self.syns) < SYNS:
@@ -285,6 +302,8 @@ class Conversation:
             return
         if self.connected is None and not self.midway:
             self.connected = seen  # only who has the SYN-ACK can acknowledge anything
+            if self.syn_ack is not None and not self._opening_untimed and not segment.length:
+                self.sides[Sender.DEVICE].round_trips.add(seen.time_ns - self.syn_ack.time_ns)
         if len(self._early_acks) < EARLY_ACKS:
             self._early_acks.append((segment.ack, seen))
         if self._turns[Sender.SERVER].started is not None:
@@ -381,6 +400,11 @@ class Conversation:
     def midway(self) -> bool:
         """Whether the capture began when this connection was already under way."""
         return not self.syns and self.syn_ack is None
+
+    @property
+    def initial_numbers(self) -> dict[Sender, int]:
+        """The TCP sequence numbers of the SYNs in the capture, by end."""
+        return dict(self._isn)
 
     @property
     def closed_by(self) -> str:

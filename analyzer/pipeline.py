@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from analyzer.background import Background
+from analyzer.background import HEARD_PORTS, Background
 from analyzer.capture import Capture, Packet
 from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
+from analyzer.expected import ExpectedServer, parse_all, stored_servers
 from analyzer.frames import Frame
 from analyzer.kinds import kind_of
 from analyzer.network import KNOWN_LINK_TYPES, Decoder
+from analyzer.network.decoder import ETHERNET
+from analyzer.network.sieve import Sieve
 from analyzer.network.units import Segment
+from analyzer.recognition import recognise
 from analyzer.rules import judge
 from analyzer.streams import Sender
 from analyzer.trace import Trace
@@ -24,9 +28,6 @@ if TYPE_CHECKING:
     from analyzer.deadkey import DeadKeys
     from analyzer.decryption import Decryption
     from analyzer.keys import KeyRing, SessionKey
-
-PROGRESS_EVERY: Final = 8192
-"""Packets between two reports of progress."""
 
 DEAD_KEYS: Final = {"zero key": "an all-zero key", "key of an earlier session": "the key of an earlier session"}
 
@@ -42,7 +43,9 @@ class Analysis:
         keys: KeyRing | None = None,
         ports: Iterable[int] = (SPARK_PORT,),
         begun: Callable[[Conversation], None] | None = None,
+        expect_servers: Iterable[str | ExpectedServer] = (),
     ) -> None:
+        expected = parse_all(expect_servers)
         self._begun = begun
         self._decryption: Decryption | None = None
         if keys:
@@ -50,22 +53,23 @@ class Analysis:
 
             self._decryption = Decryption(keys)
         self._decoder = Decoder()
-        self._background = Background()
+        stored = [place for _, place in stored_servers(keys)] if keys else []
+        self.sieve = Sieve(HEARD_PORTS)
+        """What need not come through `take`, told while it still lies in the file's buffer."""
+        names = (one.name for one in (*expected, *stored) if one.name is not None)
+        self._background = Background(names, self.sieve)
         self._tracker = Tracker(ports, self._begin, self._end)
         self._dead_keys: DeadKeys | None = None
         self.trace = Trace([], self._tracker.conversations, self._background, self._tracker.ports)
         self.trace.keys = keys or None
+        self.trace.expected = expected
         self._links: Counter[int] = Counter()
 
     def take(self, packet: Packet) -> None:
         """Take the next packet of the capture."""
         trace = self.trace
         trace.packets += 1
-        time_ns = packet.time_ns
-        if trace.first_ns is None or time_ns < trace.first_ns:
-            trace.first_ns = time_ns
-        if trace.last_ns is None or time_ns > trace.last_ns:
-            trace.last_ns = time_ns
+        self.note_times(packet.time_ns, packet.time_ns)
         self._links[packet.link_type] += 1
         unit = self._decoder.decode(packet)
         if type(unit) is Segment and self._tracker.wants(unit):
@@ -74,20 +78,42 @@ class Analysis:
             return
         self._background.take(unit)
 
+    def note_times(self, first_ns: int | None, last_ns: int | None) -> None:
+        """Take note that there were packets from one time to another; None when there were none."""
+        trace = self.trace
+        if first_ns is not None and (trace.first_ns is None or first_ns < trace.first_ns):
+            trace.first_ns = first_ns
+        if last_ns is not None and (trace.last_ns is None or last_ns > trace.last_ns):
+            trace.last_ns = last_ns
+
     def finish(self) -> Trace:
         """Close everything, judge, and return the result."""
         trace = self.trace
+        if held := self.sieve.held:
+            trace.packets += held
+            self._links[ETHERNET] += held
+            self._background.count_held()
         self._tracker.finish()
         trace.evicted = self._tracker.evicted
         trace.offloaded = self._tracker.unfinished_checksums
         trace.link_types = dict(self._links)
         trace.unknown_links = {link: n for link, n in self._links.items() if link not in KNOWN_LINK_TYPES}
         for conversation in trace.conversations:
-            told = self._background.announcements.get(conversation.device.address)
-            if told is not None and conversation.device.id is None:
-                conversation.device.id = told.device_id
+            if conversation.device.id is None:
+                conversation.device.id = self._announced(conversation)
+        recognise(trace)
         judge(trace)
         return trace
+
+    def _announced(self, c: Conversation) -> str | None:
+        """Return the ID announced from this device's address. Where one unit took another's place, its own: by the
+        network card, else by an announcement in this very connection.
+        """
+        heard = self._background.heard.get(c.device.address, ())
+        if len({told.device_id for told in heard}) > 1:
+            own = [told for told in heard if told.mac is not None and told.mac == c.device.mac]
+            heard = own or [told for told in heard if c.first_packet <= told.packet <= c.last_packet]
+        return heard[0].device_id if heard else None
 
     # -- conversations as they come and go ------------------------------------------------------------------
 
@@ -143,22 +169,30 @@ def analyze(
     stdin: BinaryIO | None = None,
     progress: Progress | None = None,
     begun: Callable[[Conversation], None] | None = None,
+    expect_servers: Iterable[str | ExpectedServer] = (),
 ) -> Trace:
     """Analyse capture files (or directories, or ``-``) as one capture in time order.
 
     ``keys`` open what they fit. ``ports`` are the server's TCP ports.
     ``begun`` is called with each conversation when its first packet comes
     (to set its `tap`, say). ``progress`` is called now and then with the capture and the trace so
-    far. Raises `CaptureError` (a `ValueError`) when nothing can be read; damage inside a file is a finding.
+    far. ``expect_servers`` (``HOST`` or ``HOST:PORT``) are where devices should call: who calls elsewhere is a finding.
+    Raises `CaptureError` (a `ValueError`) when nothing can be read, `ExpectedServerError` for what is no host; damage
+    inside a file is a finding.
     """
     paths = [captures] if isinstance(captures, str | os.PathLike) else list(captures)
-    capture = Capture(paths, stdin=stdin)
-    analysis = Analysis(keys=keys, ports=ports, begun=begun)
+    analysis = Analysis(keys=keys, ports=ports, begun=begun, expect_servers=expect_servers)
+
+    def between() -> None:
+        if progress is not None:
+            progress(capture, analysis.trace)
+
+    capture = Capture(paths, stdin=stdin, skips=analysis.sieve.skips, between=between)
     analysis.trace.captures = capture.files
     take = analysis.take
-    for count, packet in enumerate(capture):
+    for packet in capture:
         take(packet)
-        if progress is not None and count % PROGRESS_EVERY == 0:
-            progress(capture, analysis.trace)
+    for file in capture.files:
+        analysis.note_times(file.first_ns, file.last_ns)
     analysis.trace.warnings = list(capture.warnings)
     return analysis.finish()

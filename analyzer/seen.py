@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from analyzer.frames import LostBoundary
 from analyzer.handshake import Part
 from analyzer.network.units import address_text
+from analyzer.spread import Spread
 from analyzer.streams import Quality, Sender
 
 
@@ -68,6 +69,7 @@ class Side:
     """What one end did."""
 
     quality: Quality = field(default_factory=Quality)
+    round_trips: Spread = field(default_factory=Spread)  # from the capture point to this end and back
     captured: int = 0  # stream bytes in the capture
     sent: int = 0  # stream bytes known to have been sent, in holes or captured
     acked: int = 0  # of these, acknowledged by the peer

@@ -19,6 +19,7 @@ from analyzer.catalogue import (
     UPDATE_OFFERS,
 )
 from analyzer.frames import Frame
+from analyzer.spread import Spread
 from analyzer.streams import Sender
 
 NS: Final = 1_000_000_000
@@ -92,6 +93,7 @@ class SessionWatch:
         "_offered",
         "offers",
         "ping_rtt_ns",
+        "ping_times",
         "pings",
         "pings_answered",
         "unanswered",
@@ -102,6 +104,7 @@ class SessionWatch:
         self.pings = 0
         self.pings_answered = 0
         self.ping_rtt_ns: list[int] = []  # shortest and longest
+        self.ping_times = Spread()  # until the answer, where that has the size of one
         self.unanswered: Ping | None = None
         self.update: Update | None = None
         self._last_server_ns: int | None = None
@@ -131,6 +134,8 @@ class SessionWatch:
             rtt = frame.time_ns - ping.time_ns
             self.ping_rtt_ns = [min([rtt, *self.ping_rtt_ns]), max([rtt, *self.ping_rtt_ns])]
             self.unanswered = None
+            if frame.size == SMALLEST_FRAME_ON_WIRE and not frame.follows_gap:
+                self.ping_times.add(rtt)
         if frame.size in CHUNK_FRAMES:
             self._take_chunk(frame)
         elif self.update is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from analyzer.copies import COPY_NS
 from analyzer.network.units import FIN, RST, SYN, Segment
 
 SEQUENCE_SPACE: Final = 1 << 32
@@ -147,6 +148,7 @@ class Stream:
         "_pending_bytes",
         "_recent",
         "_settled",
+        "_untimed",
         "acked",
         "base",
         "base_certain",
@@ -180,6 +182,7 @@ class Stream:
         self.first_unacked: tuple[int, int, int] | None = None  # offset, packet, time of the oldest such data
         self.unacked_tries = 0
         self._settled = False  # whether offset 0 can no longer move
+        self._untimed = 0  # acknowledgements of what lies before this offset tell no round trip
         self._pending: list[_Piece] = []  # what waits behind a hole: apart from each other, in order
         self._pending_bytes = 0
         self._aside: deque[_Piece] = deque(maxlen=ASIDE_PIECES)
@@ -221,6 +224,7 @@ class Stream:
             piece.end += shift
         if self._base_ack and not self._acks:
             self._acks.append((0, *self._base_ack))
+        self._untimed += shift
         self._acks = deque((offset + shift, packet, time) for offset, packet, time in self._acks)
         self._recent = deque(((offset + shift, data) for offset, data in self._recent), maxlen=RECENT)
         waiting, self._pending, self._pending_bytes = self._pending, [], 0
@@ -288,6 +292,7 @@ class Stream:
             quality.cut += 1
             self._keep_cut(_Piece(offset + len(data), offset + segment.length, None, number, time_ns))
         if not ahead:
+            self._untimed = max(self._untimed, offset + segment.length)  # which copy is acknowledged? (RFC 6298 3)
             if not new or time_ns - overtaken >= RESENT_NS:
                 quality.retransmitted += 1
                 quality.retransmitted_bytes += segment.length
@@ -298,8 +303,17 @@ class Stream:
 
     def compare(self, segment: Segment) -> None:
         """Note it when a further copy of a packet differs from the first."""
-        if segment.length and self.base is not None:
-            self._compare(self.offset_of(segment.seq), segment)
+        if not segment.length or self.base is None:
+            return
+        offset, oldest = self.offset_of(segment.seq), self.first_unacked
+        self._compare(offset, segment)
+        is_timed = oldest is not None and offset <= oldest[0] < offset + segment.length
+        if oldest is not None and is_timed and abs(segment.time_ns - oldest[2]) > COPY_NS:
+            self.untime()  # captured at two places, and the acknowledgement may be seen first at the other
+
+    def untime(self) -> None:
+        """Take no round trip from what is on its way: its acknowledgement may come, or be captured, late."""
+        self._untimed = max(self._untimed, self.highest)
 
     def set_aside(self, segment: Segment) -> None:
         """Remember the place of a segment with a wrong checksum, in case no good copy ever comes."""
@@ -307,6 +321,7 @@ class Stream:
         if segment.length and self.base is not None:
             offset = self.offset_of(segment.seq)
             self._aside.append(_Piece(offset, offset + segment.length, None, segment.number, segment.time_ns))
+            self._untimed = max(self._untimed, offset + segment.length)
 
     def _compare(self, offset: int, segment: Segment) -> None:
         data = segment.payload
@@ -331,23 +346,28 @@ class Stream:
 
     # -- what the peer acknowledged -------------------------------------------------------------------------
 
-    def acknowledge(self, ack: int, packet: int, time_ns: int) -> None:
-        """Take note that the peer has everything before the raw number ``ack``."""
+    def acknowledge(self, ack: int, packet: int, time_ns: int) -> int | None:
+        """Take note that the peer has everything before the raw number ``ack``.
+
+        Return how long (ns) the oldest of it took to the peer and back, None where that cannot be told: nothing of
+        a repeated, late or damaged segment (Karn's rule, RFC 6298 3), nothing of bytes that were not captured.
+        """
         if ack == self._last_ack:
-            return
+            return None
         self._last_ack = ack
         if self.base is None:
             self.base = ack
             self._base_ack = packet, time_ns
-            return
+            return None
         offset = self.offset_of(ack)
         if self.fin_offset is not None and offset == self.fin_offset + 1:
             offset = self.fin_offset  # the FIN has a number but is no byte
         if offset <= self.acked:
-            return
+            return None
         if offset - max(self.next, self.highest, self.acked) > REACH:
             self._last_ack = -1  # said again when more is known, it may be right
-            return
+            return None
+        oldest = self.first_unacked
         self.acked = offset
         self.first_unacked = None
         self.unacked_tries = 0
@@ -355,6 +375,8 @@ class Stream:
             if len(self._acks) == STEPS:
                 self._acks.pop()
             self._acks.append((offset, packet, time_ns))
+            return None
+        return None if oldest is None or oldest[0] < self._untimed else time_ns - oldest[2]
 
     def poll(self, packet: int, time_ns: int) -> None:
         """Give up on what has been waited for long enough; call with every packet of the conversation."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from analyzer.background import Background
 from analyzer.capture.packet import CaptureFile
 from analyzer.conversation import Conversation
+from analyzer.devices import Device
+from analyzer.expected import ExpectedServer
 from analyzer.findings import Finding, NotChecked
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Trace:
     evicted: int = 0
     offloaded: list[tuple[bytes, int, int]] = field(default_factory=list)  # senders with unfinished checksums
     keys: KeyRing | None = None
+    expected: tuple[ExpectedServer, ...] = ()  # where the user says devices should call
+    devices: list[Device] = field(default_factory=list)  # in the order in which they first appear
     findings: list[Finding] = field(default_factory=list)
     not_checked: list[NotChecked] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

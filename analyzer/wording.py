@@ -114,8 +114,8 @@ def endpoint(address: str, port: int) -> str:
 
 
 def with_article(words: str) -> str:
-    """Return ``a ping``, ``an event``."""
-    return f"{'an' if words[:1] in 'aeiou' else 'a'} {words}"
+    """Return ``a ping``, ``an event``, ``an ARP question``."""
+    return f"{'an' if words[:1] in 'aeiouA' else 'a'} {words}"
 
 
 def listing(words: Sequence[str], last: str = "and") -> str:

@@ -26,6 +26,27 @@ spark.constants = {
     SMALLEST_FRAME_ON_WIRE = 18,
     SPARK_PORT = 5683,
   },
+  causes = {
+    EFFECTS = {
+      SPK105 = { "SPK101", "SPK102", "SPK103", "SPK104" },
+      SPK106 = { "SPK101", "SPK102", "SPK103", "SPK104" },
+      SPK203 = { "SPK204" },
+      SPK301 = { "SPK206", "SPK207" },
+      SPK302 = { "SPK204" },
+      SPK303 = { "SPK206", "SPK207" },
+      SPK304 = { "SPK204" },
+      SPK305 = { "SPK206", "SPK207", "SPK204" },
+      SPK306 = { "SPK206", "SPK207" },
+      SPK308 = { "SPK204" },
+      SPK501 = { "SPK503", "SPK508", "SPK509" },
+      SPK502 = { "SPK508", "SPK509" },
+      SPK504 = { "SPK503", "SPK508" },
+      SPK505 = { "SPK503", "SPK508", "SPK601" },
+      SPK506 = { "SPK503", "SPK505", "SPK508" },
+      SPK507 = { "SPK508" },
+      SPK509 = { "SPK508" },
+    },
+  },
   coap = {
     ACK = 2,
     ANOMALIES = {
@@ -664,6 +685,8 @@ spark.constants = {
         not_it = {
           { "SPK702", "then the device's own answers to packets that are not in the capture show" },
           { "SPK102", "a refusal is an answer: a RST is in the capture" },
+          { "SPK105", "the name is not found, and the built-in address is dialled" },
+          { "SPK106", "the device dials a place where no Spark server ever was, or is no longer" },
         },
         engineer = "SYN retransmission without SYN-ACK; ICMP type 3 makes it certain and names who said so.",
         specific = 0,
@@ -690,7 +713,12 @@ spark.constants = {
         },
         causes = { "the server program is not running", "it listens on another address or port", "a firewall rejects" },
         settle = "A RST with another time-to-live than the server's SYN-ACK comes from a firewall.",
-        not_it = { { "SPK204", "there the connection ends after \"who I am\"" }, { "SPK104", "a FIN instead of a RST" } },
+        not_it = {
+          { "SPK204", "there the connection ends after \"who I am\"" },
+          { "SPK104", "a FIN instead of a RST" },
+          { "SPK101", "there neither an answer nor a refusal comes" },
+          { "SPK106", "the refusal comes from a place where no Spark server belongs" },
+        },
         engineer = "RST to SYN, or RST from the server's side before the first byte.",
         specific = 0,
         source = "DIAGNOSES SPK102",
@@ -717,6 +745,7 @@ spark.constants = {
         not_it = {
           { "SPK801", "there the device's side speaks first" },
           { "SPK104", "a portal that waits stays silent" },
+          { "SPK201", "random bytes, but not 40 of them" },
         },
         engineer = "At least 95 % of the first 40 bytes printable, or a known first word; a nonce never is.",
         specific = 1,
@@ -742,7 +771,12 @@ spark.constants = {
         },
         causes = { "server process hangs", "wrong port", "captive portal or proxy", "greeting too late" },
         settle = "The test above, from the server's own machine and from beside the device.",
-        not_it = { { "SPK702", "one direction was not captured" }, { "SPK103", "something did answer" } },
+        not_it = {
+          { "SPK702", "one direction was not captured" },
+          { "SPK103", "something did answer" },
+          { "SPK102", "there a RST says no, and at once" },
+          { "SPK106", "the silence is that of a web server, which waits to be asked" },
+        },
         engineer = "TCP established, 0 stream bytes from the server, ACK numbers included.",
         specific = 0,
         source = "DIAGNOSES SPK104; PROTOCOL 2.4 D1",
@@ -792,7 +826,7 @@ spark.constants = {
         says = "The device calls {server} on port {port}, where no Spark server is.",
         of = "calls {server}, where no Spark server is",
         means = "Address and port of an own server are stored in the device, beside the server key. When the server moves, the device goes on calling the old place.",
-        looks = "Requests to connect to a local address for which ARP finds nobody; a web server's port (80, 443, 8080) and 20 s of silence; or an address that the name lookup did not give.",
+        looks = "Requests to connect to a local address for which ARP finds nobody; a web server's port (80, 443, 8080) and 20 s of silence; an address that the name lookup did not give; or another server than --expect-server names, or than a dump of the device's key slot has stored.",
         led = "3 blinks where nobody answers; fast cyan, then red, on a web server's port",
         fix = {
           "Read what the device has stored; in DFU mode (blinking yellow), on USB:",
@@ -803,10 +837,11 @@ spark.constants = {
           "Give the server a fixed address in the router, so that it does not move again.",
         },
         causes = { "the server has moved", "the port of its web interface (8080) was stored", "DNS leads astray" },
-        settle = "particle keys address, compared with the server's own address.",
+        settle = "--expect-server HOST says where the device should call; particle keys address, what is stored in it.",
         not_it = {
           { "SPK101", "the address is right, and something on the way drops the packets" },
           { "SPK104", "the right server hangs" },
+          { "SPK105", "no lookup gave any address, and the built-in one is dialled" },
           { "SPK102", "a machine is there and refuses" },
         },
         engineer = "Unanswered SYN to an RFC 1918 address with unanswered ARP or ICMP host unreachable; port 80, 443 or 8080 with a Spark device's behaviour; SYN to an address that no answer for device.spark.io gave. Never after a nonce.",
@@ -883,7 +918,7 @@ spark.constants = {
         settle = "--server-key with the server's private key: 256 bytes that open prove that the cut is the cause.",
         not_it = {
           { "SPK703", "the capture lacks a packet" },
-          { "SPK302", "wrong server key: the same, but in one packet" },
+          { "SPK302", "the same, but in one packet, and each time" },
         },
         engineer = "M2 over more than one segment, FIN or RST from the server within 1 s, no M3.",
         specific = 1,
@@ -903,9 +938,9 @@ spark.constants = {
         led = "fast cyan with a short red burst",
         fix = {
           "Find out which of the two it is. Own server: its log says \"decryption failed\" (server key) or \"couldn't find key for core\" (device).",
-          "Server key. In DFU mode on USB:",
+          "Server key, the cloud's or an own server's. In DFU mode on USB:",
           "  particle keys server",
-          "  (own server: particle keys server FILE --host ADDRESS)",
+          "  particle keys server FILE --host ADDRESS",
           "Device not known. In DFU mode on USB:",
           "  particle keys doctor DEVICE_ID",
           "Read its output to the end: SENDING the key must succeed, not only \"Okay! New keys in place\".",
@@ -976,6 +1011,7 @@ spark.constants = {
           { "SPK702", "one direction is missing" },
           { "SPK505", "the device never acknowledges the reply: Wi-Fi loss" },
           { "SPK209", "the hello comes, but late" },
+          { "SPK204", "there the server does not even reply" },
         },
         engineer = "M3 = 128 bytes RSAES-PKCS1-v1_5 for the device + 256 bytes signature; no M4.",
         specific = 0,
@@ -992,7 +1028,7 @@ spark.constants = {
         of = "cannot use the server's reply",
         means = "Firmware of 2014 goes on talking after a failed login, with whatever key is in its memory: all zero after power-up, else that of the session before. Seeing one proves that the login failed.",
         looks = "An 18-byte frame that opens under the all-zero key (or the previous session's), after the 384 bytes or in the place of \"who I am\".",
-        led = "as SPK206",
+        led = "orange: cannot open it \194\183 magenta: opened, signature wrong \194\183 red: a 20 s limit ran out. Colours are easily confused; do not rely on one.",
         fix = {
           "Look at the LED between the cyan flashes: orange agrees, magenta would point to SPK303.",
           "Put the device in DFU mode (blinking yellow) on USB, and type",
@@ -1002,7 +1038,10 @@ spark.constants = {
         },
         causes = { "SPK301 keys are no pair (usual)", "SPK306 unlucky key", "SPK303 signature" },
         settle = "--device-key FILE tells 301 from 306; with --server-key FILE also 303.",
-        not_it = { { "SPK001", "a real hello has 18 bytes too, but the server answers it" } },
+        not_it = {
+          { "SPK001", "a real hello has 18 bytes too, but the server answers it" },
+          { "SPK208", "there the message is a genuine hello, under the session's own key" },
+        },
         engineer = "AES-128-CBC under key 0 (or the earlier session's), IV chain continued across reconnects.",
         specific = 2,
         source = "DIAGNOSES 0.4, SPK207; PROTOCOL 9.2",
@@ -1045,10 +1084,43 @@ spark.constants = {
         fix = { "Improve the Wi-Fi signal at the device, and look at the server's load." },
         causes = { "weak signal", "a busy server" },
         settle = "A capture on the server shows which side waits.",
-        not_it = { { "SPK505", "repeated packets inside the step: the network, not the device" } },
+        not_it = {
+          { "SPK505", "repeated packets inside the step: the network, not the device" },
+          { "SPK206", "there no hello comes at all" },
+        },
         engineer = "Times between M1, M2, M3 and M4.",
         specific = 0,
         source = "DIAGNOSES SPK209",
+      },
+      SPK210 = {
+        code = "SPK210",
+        name = "repeated-login-bytes",
+        severity = "minor",
+        group = "handshake",
+        title = "Login bytes that should never come twice come twice",
+        short = "Repeated login bytes",
+        says = "{what} of this login came on another connection before, byte for byte; they should be random each time.",
+        of = "takes part in a login whose random bytes came before",
+        means = "The greeting is a random number made for one connection, and the two locked parts are filled up with random bytes. When one comes again on another connection, it is played back from a recording, it comes from a program that only imitates a device or a server, or that side's random numbers are none: then session keys can be guessed.",
+        looks = "The 40, 256 or 384 bytes of one connection again on a later one, whose TCP sequence numbers differ.",
+        led = "",
+        fix = {
+          "Find out what answers at the server's address: a test program, a proxy, or the server itself?",
+          "Own server: look at where its random numbers come from, above all on a small or virtual machine soon after its start.",
+        },
+        causes = {
+          "a recorded login is played back",
+          "an emulator with fixed bytes",
+          "a broken source of random numbers",
+        },
+        settle = "A capture at the server shows which of the two logins it took part in.",
+        not_it = {
+          { "SPK704", "the capture holds one connection twice: its TCP sequence numbers are the same" },
+          { "SPK507", "two devices share an ID; their logins still differ" },
+        },
+        engineer = "Equal M1, M2 or M3 on two connections with different ISNs that do not overlap, or overlap with different M2.",
+        specific = 0,
+        source = "DIAGNOSES 4; PROTOCOL 2.1",
       },
       SPK301 = {
         code = "SPK301",
@@ -1100,6 +1172,7 @@ spark.constants = {
         not_it = {
           { "SPK304", "the server can open it, but does not know the device" },
           { "SPK308", "all devices fail" },
+          { "SPK203", "\"who I am\" came in pieces, and the key is right" },
         },
         engineer = "No PKCS#1 block under the server's private key, or a number not below the modulus.",
         specific = 3,
@@ -1147,7 +1220,7 @@ spark.constants = {
         },
         causes = { "new or replaced device", "lost key folder", "key changed on the device" },
         settle = "--server-key with the server's private key gives the device's ID.",
-        not_it = { { "SPK302", "the server cannot open it" } },
+        not_it = { { "SPK302", "the server cannot open it" }, { "SPK305", "what the device offers is no RSA key" } },
         engineer = "M2 opens, nonce equal, closed all the same.",
         specific = 3,
         source = "DIAGNOSES SPK304",
@@ -1196,7 +1269,10 @@ spark.constants = {
         },
         causes = { "chance" },
         settle = "--device-key FILE; no capture is needed: sparkshark keys FILE",
-        not_it = { { "SPK301", "there the two keys differ" } },
+        not_it = {
+          { "SPK307", "a file that holds no private key of a device at all" },
+          { "SPK301", "there the two keys differ" },
+        },
         engineer = "One of D, P, Q, dP, dQ, qInv is short; the walk of PROTOCOL 8.4 loses step.",
         specific = 4,
         source = "DIAGNOSES SPK306; PROTOCOL 8.4",
@@ -1223,7 +1299,7 @@ spark.constants = {
         },
         causes = { "a dump without a length", "a browser that renamed a download", "halves mixed up" },
         settle = "sparkshark keys FILE",
-        not_it = {},
+        not_it = { { "SPK306", "the file is right, but the firmware misreads it" } },
         engineer = "Content against role: PKCS#1, PKCS#8, SPKI, X.509, EC, slot image, flash image.",
         specific = 0,
         source = "DIAGNOSES SPK307; PROTOCOL 8",
@@ -1283,7 +1359,10 @@ spark.constants = {
         fix = { "Update the server; the device reconnects by itself." },
         causes = {},
         settle = "--device-key FILE shows the last message that was right.",
-        not_it = { { "SPK703", "a hole in the capture" } },
+        not_it = {
+          { "SPK703", "a hole in the capture" },
+          { "SPK502", "there every message opens, but one number is left out" },
+        },
         engineer = "be16 out of range where a frame should begin.",
         specific = 0,
         source = "DIAGNOSES SPK501; PROTOCOL 4.3",
@@ -1341,7 +1420,12 @@ spark.constants = {
           "a function of the device's program that takes too long",
         },
         settle = "--device-key FILE shows that it is a ping, and what came before it.",
-        not_it = { { "SPK505", "the ping is not even acknowledged: the path is dead" } },
+        not_it = {
+          { "SPK505", "the ping is not even acknowledged: the path is dead" },
+          { "SPK506", "there the message is not even acknowledged, and only after a silence" },
+          { "SPK508", "there nothing is asked: the device begins anew" },
+          { "SPK509", "there the device hangs up at once, at a message of the server" },
+        },
         engineer = "CON 0.00 without ACK for 10 s.",
         specific = 0,
         source = "DIAGNOSES SPK503; PROTOCOL 6",
@@ -1371,6 +1455,7 @@ spark.constants = {
           { "SPK506", "there the device goes on sending, and nothing is acknowledged" },
           { "SPK505", "there not even the device's network answers any more" },
           { "SPK508", "there the device begins anew instead of staying quiet" },
+          { "SPK507", "there the server closes because of another login, not of a silence" },
         },
         engineer = "Server FIN at a fixed gap after the last device frame; device ACKs keep-alive probes or the FIN.",
         specific = 0,
@@ -1394,6 +1479,11 @@ spark.constants = {
         not_it = {
           { "SPK503", "the packet is acknowledged, its message not answered" },
           { "SPK704", "copies made by the capture" },
+          { "SPK206", "the reply is acknowledged, so it arrived; no hello follows" },
+          { "SPK209", "the packets arrive at the first try, but late" },
+          { "SPK504", "the device's network acknowledges, its program says nothing" },
+          { "SPK506", "packets get lost after a silence only" },
+          { "SPK703", "lost by the capture: acknowledged, and never sent again" },
         },
         engineer = "Retransmitted segments; unacknowledged data at the end.",
         specific = 0,
@@ -1449,6 +1539,7 @@ spark.constants = {
         not_it = {
           { "SPK504", "there the server closes after a silence, not at another login" },
           { "SPK508", "one device that comes back: the same address, and its old session never speaks again" },
+          { "SPK210", "there the very bytes of a login come again, not only the ID" },
         },
         engineer = "Equal IDs in M2 of sessions that live at the same time at two addresses.",
         specific = 1,
@@ -1464,7 +1555,7 @@ spark.constants = {
         says = "The device restarts, or loses its link, and connects anew.",
         of = "comes back without having closed its connection",
         means = "A connection that works is left without being closed, and a new one begins: the device restarted, lost power, or lost its Wi-Fi.",
-        looks = "No FIN and no RST, then a SYN from another port of the same device.",
+        looks = "No FIN and no RST, then a SYN from another port of the same device. In its own network also whether it asks for an address (DHCP) in between, as after a start.",
         led = "the start-up colours again",
         fix = {
           "Look at the power supply and the Wi-Fi signal.",
@@ -1472,7 +1563,11 @@ spark.constants = {
         },
         causes = { "power supply", "program crashes", "Wi-Fi loss" },
         settle = "The LED at that moment: a restart shows the start-up colours.",
-        not_it = { { "SPK503", "there the device closes after an unanswered ping" } },
+        not_it = {
+          { "SPK503", "there the device closes after an unanswered ping" },
+          { "SPK504", "there the device stays connected, and quiet, until the server closes" },
+          { "SPK507", "two addresses in turn, one ID" },
+        },
         engineer = "Established session without FIN or RST, followed by a new SYN.",
         specific = 0,
         source = "DIAGNOSES SPK508",
@@ -1495,7 +1590,10 @@ spark.constants = {
         },
         causes = { "firmware 0.4.9 to 0.7 with the old server", "an argument of 64 bytes or more to a Core of 2014" },
         settle = "--device-key FILE names the message.",
-        not_it = { { "SPK503", "there nothing comes from the server before the device closes" } },
+        not_it = {
+          { "SPK503", "there nothing comes from the server before the device closes" },
+          { "SPK502", "there the server hangs up, not the device" },
+        },
         engineer = "4.xx to an event, FIN by firmware that treats unknown codes as errors; PROTOCOL 5.2.",
         specific = 0,
         source = "DIAGNOSES SPK509; PROTOCOL 5.4.6, 5.4.10",
@@ -1509,14 +1607,17 @@ spark.constants = {
         short = "Stalled update",
         says = "A firmware update stops after {chunks} chunks.",
         of = "stops in the middle of an update",
-        means = "The server sends chunks of a new firmware and the device stops answering.",
-        looks = "A run of equal frames of 274, 290, 530 or 546 bytes, then nothing for 12 s. An update that never begins: three frames of 34 bytes from the server, 6 s apart, and no answer.",
+        means = "The server sends chunks of a new firmware, and then one of the two stops: the device says nothing any more, or it asks for the next chunk and the server sends none. Or the device does not even take up the offer.",
+        looks = "A run of equal frames of 274, 290, 530 or 546 bytes, then for 12 s nothing, or only 18 bytes from the device every 3 s. An update that never begins: three frames of 34 bytes from the server, 6 s apart, and no answer; with a key also: a refusal.",
         led = "magenta, solid",
         fix = { "Press reset, and update again near the access point, or over USB." },
         causes = {},
         settle = "--device-key FILE shows which chunk, and the percentage.",
-        not_it = { { "SPK602", "the device still asks for a chunk" } },
-        engineer = "No device frame after the last chunk.",
+        not_it = {
+          { "SPK602", "there the server first sends the missing chunk again, and again" },
+          { "SPK603", "there chunks come at an even pace until the server's time is over" },
+        },
+        engineer = "No device frame after the last chunk; or ChunkMissed at the 3 s timer, neither acknowledged nor resent.",
         specific = 0,
         source = "DIAGNOSES SPK601",
       },
@@ -1529,8 +1630,8 @@ spark.constants = {
         short = "Missed chunks",
         says = "A firmware update fails: the device asks for a missing part again and again, and the server no longer sends it.",
         of = "asks for a part of an update again and again",
-        means = "The device reports a chunk as missing every 3 s. The servers give up after some of these reports.",
-        looks = "After a run of equal chunk frames: 18 bytes from the device every 3 s, and no chunk any more.",
+        means = "The device reports a chunk as missing or damaged, gets it again, and reports it again. The servers give up after some of these reports.",
+        looks = "After a run of equal chunk frames: 18 bytes from the device every 3 s, and no chunk any more. With a key also: a chunk, or the end of the update, that is refused each time.",
         led = "magenta, then back to the old firmware",
         fix = {
           "Press reset, and update again near the access point, or over USB.",
@@ -1538,7 +1639,7 @@ spark.constants = {
         },
         causes = { "radio loss", "flash fault (always the same chunk)", "server gave up" },
         settle = "--device-key FILE shows which chunks, and whether their checksums were right.",
-        not_it = { { "SPK601", "the device sends nothing at all" } },
+        not_it = { { "SPK601", "there no chunk is sent again" }, { "SPK603", "there no chunk is asked for twice" } },
         engineer = "ChunkMissed at the 3 s timer after the last Chunk.",
         specific = 1,
         source = "DIAGNOSES SPK602; PROTOCOL 5.5",
@@ -1586,7 +1687,10 @@ spark.constants = {
         fix = { "Start the capture first, then press reset on the device." },
         causes = {},
         settle = "A capture with the login in it, or --session-key.",
-        not_it = {},
+        not_it = {
+          { "SPK801", "no message of this protocol at all, in either direction" },
+          { "SPK703", "the beginning is there, something later is missing" },
+        },
         engineer = "No SYN and no M3.",
         specific = 0,
         source = "DIAGNOSES SPK701; PROTOCOL 4.5",
@@ -1606,7 +1710,10 @@ spark.constants = {
         fix = { "Capture both directions: on the router, or with both directions mirrored." },
         causes = {},
         settle = "A capture of both directions.",
-        not_it = {},
+        not_it = {
+          { "SPK101", "there no packet acknowledges anything that is not in the capture" },
+          { "SPK703", "both directions are there, with holes" },
+        },
         engineer = "ACK advances over unseen segments; no packet of the other sender.",
         specific = 0,
         source = "DIAGNOSES SPK702",
@@ -1626,7 +1733,12 @@ spark.constants = {
         fix = { "Complete next time:", "  tcpdump -s 0 -B 8192 -w FILE port 5683" },
         causes = {},
         settle = "A complete capture.",
-        not_it = { { "SPK505", "lost on the network: sent again, and then there" } },
+        not_it = {
+          { "SPK701", "there the beginning is missing, and all the rest is there" },
+          { "SPK505", "lost on the network: sent again, and then there" },
+          { "SPK501", "there the two ends themselves do not go on" },
+          { "SPK702", "there all packets of one end are missing" },
+        },
         engineer = "Stream holes, snaplen cuts, damaged records.",
         specific = 0,
         source = "DIAGNOSES SPK703; PROTOCOL 4.5",
@@ -1645,8 +1757,11 @@ spark.constants = {
         led = "",
         fix = {},
         causes = {},
-        settle = "",
-        not_it = {},
+        settle = "The same capture without the copies: editcap -d FILE NEW",
+        not_it = {
+          { "SPK505", "sent again by the device or the server: another IP ID, a pause before it" },
+          { "SPK210", "two connections, each with TCP sequence numbers of its own, hold the same bytes" },
+        },
         engineer = "Same IP ID, sequence, flags and length; checksum wrong for one sender only.",
         specific = 0,
         source = "DIAGNOSES SPK704",
@@ -1665,8 +1780,8 @@ spark.constants = {
         led = "",
         fix = { "Capture on the router or on the server's computer." },
         causes = {},
-        settle = "",
-        not_it = {},
+        settle = "A capture made where the device's packets pass.",
+        not_it = { { "SPK706", "all can be read, and none of it is a Spark connection" } },
         engineer = "Monitor mode without keys shows no IP.",
         specific = 0,
         source = "DIAGNOSES SPK705",
@@ -1688,8 +1803,11 @@ spark.constants = {
           "Capture, reset the device, wait 60 s. Other port: --port N",
         },
         causes = {},
-        settle = "",
-        not_it = {},
+        settle = "A capture of the device's start, made where its packets pass.",
+        not_it = {
+          { "SPK705", "there is traffic of the device, but not to be read" },
+          { "SPK701", "a connection that began before the capture is still one" },
+        },
         engineer = "No segment to or from the wanted ports.",
         specific = 0,
         source = "DIAGNOSES SPK706",
@@ -1708,8 +1826,12 @@ spark.constants = {
         led = "",
         fix = { "Nothing here: this is no Spark device's connection. A Spark server on another port: add --port N." },
         causes = {},
-        settle = "",
-        not_it = { { "SPK701", "a capture begun midway" } },
+        settle = "What runs on both ends of the connection.",
+        not_it = {
+          { "SPK701", "there messages follow each other by their lengths, from both sides" },
+          { "SPK103", "there the device dials, and the other side speaks first" },
+          { "SPK401", "a Spark connection that Wireshark shows as CoAP" },
+        },
         engineer = "RFC 8323 messages that parse to their exact ends, a CSM (7.01) first; or a TLS ClientHello.",
         specific = 0,
         source = "DIAGNOSES SPK801",
@@ -1732,6 +1854,7 @@ spark.constants = {
     OPENING = 1024,
     STEPS = { server = { { "nonce", 40 }, { "session", 384 } }, device = { { "identity", 256 } } },
   },
+  histories = { LASTS = 2, STEADY = 3 },
   keys = {
     der = {
       BIT_STRING = 3,
@@ -2791,9 +2914,22 @@ spark.constants = {
   pipeline = {
     DEAD_KEYS = { ["zero key"] = "an all-zero key", ["key of an earlier session"] = "the key of an earlier session" },
   },
+  recognition = {
+    together = { HELLO_WAIT = { { { G1b = true, G2a = true }, 2.0 }, { { G2b = true, G2c = true, G2d = true }, 4.0 } } },
+  },
   report = {
-    text = { ASIDE_FOR_ALL = "\194\183 Own server" },
-    verdict = {
+    several = {
+      FAILING = "FAILING",
+      NAMED = 3,
+      OTHER_WAY = "1 other device fails in another way.",
+      OTHER_WAYS = "{devices} fail in other ways.",
+      SAME_SERVER = "{names} {works} with the same server, so network and server are fine.",
+      THE_SAME = "The same for {names}.",
+      WORKS = { "logs in and stays connected", "log in and stay connected" },
+    },
+    story = {
+      AT_TIMES = " It fails now and then: {failed} of {attempts}.",
+      AT_TIMES_NOT_NOW = "The last attempt worked, but {failed} of {attempts} failed, now and then: {summary}",
       CANNOT_TELL = "CANNOT TELL",
       CAPTURE_AGAIN = {
         "Start the capture first, then press reset on the device, and wait 60 seconds. How to capture:",
@@ -2801,8 +2937,7 @@ spark.constants = {
       },
       CONNECTED = "CONNECTED",
       CUT_SHORT = "The capture cut packets short, so {size} are missing in it; the connection had them.",
-      EARLIER_WORKED = " {connections} worked.",
-      FAILING = "FAILING",
+      FAILS_NOW = " It worked until packet {until}, and fails since packet {since}.",
       IF_IT_FAILS_AGAIN = "Nothing, as long as it works. If it fails again:",
       LOGS_IN_NOW = "The device logs in now (from packet {packet} on). Before that, {attempts} failed: {summary}",
       LOOKS_HEALTHY = "; what follows it looks healthy.",
@@ -2810,16 +2945,14 @@ spark.constants = {
       NO_SUCCESS = " {attempts} in {span}, no success.",
       NO_TRAFFIC = "NO SPARK TRAFFIC",
       ONE_WAY_WORKS = "The device seems to log in and to stay connected, as far as one direction can show it: only packets from the {sender} are in the capture.",
-      OTHER_WAYS = "{devices} fail in other ways.",
       REPEATED = 9,
-      SAME_SERVER = "{names} {works} with the same server, so network and server are fine.",
-      SIDE_REMARKS = { "SPK105", "SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401" },
-      THE_SAME = "The same for {names}.",
+      SIDE_REMARKS = { "SPK105", "SPK106", "SPK209", "SPK210", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401" },
       TOO_LITTLE = "What the capture shows is too little for a verdict.",
       UNSAID = { "SPK401", "SPK704" },
-      WORKS = { "logs in and stays connected", "log in and stay connected" },
       WORKS_DESPITE = "The device logs in and stays connected. {missing}",
     },
+    text = { ASIDE_FOR_ALL = "\194\183 Own server" },
+    verdict = { NO_TRAFFIC = "NO SPARK TRAFFIC" },
   },
   rsa = { LARGEST_MODULUS_BITS = 8192, LEAST_PADDING = 8, SMALLEST_MODULUS_BITS = 256 },
   rules = {
@@ -2848,6 +2981,7 @@ spark.constants = {
     reply = {
       DEAD_TOLD = 3,
       LATE_HELLO = 5000000000.0,
+      NEARLY = 0.9,
       REPLY_ENDS = 424,
       ROUND_TRIP = 1500000000.0,
       SLOW_DEVICE = 5000000000,
@@ -2935,6 +3069,7 @@ spark.constants = {
       OTHER_SERVICE = "Another service",
       OWN_KEY = "the device's own key",
       PREMISE_AMONG_SERVER_KEYS = ", if the server key in this device is among those given.",
+      PREMISE_OFFERED = ", by the key{key} that the device itself offers.",
       PREMISE_ONE_SERVER_KEY = ", if {file} is the server key in this device.",
       PREMISE_PUBLIC_HALF = ", if {file} is the public half of the key inside this device.",
       PROTOCOLS = { tls = "TLS", http = "HTTP", other = "Another protocol" },
@@ -4519,7 +4654,7 @@ end
 
 --- "a ping", "an event".
 function wording.with_article(words)
-  return (find(words, "^[aeiou]") and "an " or "a ") .. words
+  return (find(words, "^[aeiouA]") and "an " or "a ") .. words
 end
 
 --- Words as a sentence joins them: "a, b and c"; `last` takes the place of "and".
@@ -12089,8 +12224,11 @@ local function long_nonce(facts)
   if answer and answer.time <= session.first_time then
     return nil
   end
-  if session.complete and session.first_packet ~= nonce.packet then
-    return nil -- 40 bytes, then 384: two capture points whose clocks differ show the device's answer too late
+  local c = facts.conversation
+  local round_trip = c.connected and c.syns[1] and apart(c.connected.time, c.syns[1].time) or 0
+  if session.first_packet ~= nonce.packet
+    and (session.complete or apart(session.first_time, nonce.time) >= round_trip) then
+    return nil -- a reply: two capture points whose clocks differ show the device's answer, before it, too late
   end
   local total = NONCE_SIZE
   for _, cut in ipairs(session.cuts) do
@@ -12164,7 +12302,7 @@ end
 
 --- Bytes of the device's answer. A message long after it, to a server that does not reply, is none of it: an early
 -- Core pings under a key of its own (PROTOCOL 9.2).
-local function identity_total(facts)
+function login.identity_total(facts)
   local total = facts.device.sent
   for _, frame in ipairs(facts.conversation.first_frames) do
     if frame.sender == "device" and (frame.dead or apart(frame.time, facts.identity.time) > AT_ONCE) then
@@ -12183,7 +12321,7 @@ function login.identity_in_pieces(facts)
   if facts.unseen or not closing or (identity.missing > 0 and not identity.complete) then
     return nil
   end
-  local pieces, total = pieces_of(identity), identity_total(facts)
+  local pieces, total = pieces_of(identity), login.identity_total(facts)
   local after = apart(closing.time, identity.time)
   local how, because
   if identity.complete and total > IDENTITY_SIZE then
@@ -12237,7 +12375,7 @@ function login.refused_identity(facts)
   if not identity or not identity.complete or facts.session or not facts.is_spark then
     return nil
   end
-  if facts.unseen == "server" or not facts.nonce or identity_total(facts) > IDENTITY_SIZE then
+  if facts.unseen == "server" or not facts.nonce or login.identity_total(facts) > IDENTITY_SIZE then
     return nil
   end
   if not closing or closing.sender == "device" then
@@ -12279,7 +12417,7 @@ local constants = spark.constants
 local wording, rules = spark.wording, spark.rules
 local duration, number, packets, size = wording.duration, wording.number, wording.packets, wording.size
 local apart, fill, saw, not_it = rules.apart, rules.fill, rules.saw, rules.not_it
-local abs, upper = math.abs, string.upper
+local abs, max, upper = math.abs, math.max, string.upper
 
 local NONCE_SIZE = constants.catalogue.NONCE_SIZE
 local IDENTITY_SIZE = constants.catalogue.IDENTITY_SIZE
@@ -12288,6 +12426,9 @@ local SERVER_LOGIN_LIMITS = constants.catalogue.SERVER_LOGIN_LIMITS
 local AT_ONCE = constants.rules.facts.AT_ONCE / 1e9
 local LATE_HELLO = constants.rules.reply.LATE_HELLO / 1e9
 local ROUND_TRIP = constants.rules.reply.ROUND_TRIP / 1e9
+local NEARLY = constants.rules.reply.NEARLY
+local HELLO_WAIT = constants.recognition.together.HELLO_WAIT
+local G2B, G2B_OR_G2C = constants.messages.peers.G2B, constants.messages.peers.G2B_OR_G2C
 local DEAD_TOLD = constants.rules.reply.DEAD_TOLD
 local REPLY_ENDS = constants.rules.reply.REPLY_ENDS
 local SLOW_DEVICE = constants.rules.reply.SLOW_DEVICE / 1e9
@@ -12459,6 +12600,21 @@ function reply.dead_without_reply(facts)
   })
 end
 
+--- How long (s) this device waits for the server's hello, at least: the firmware is that of its own hello.
+local function patience(facts)
+  local secrets = facts.trace.keys and facts.conversation.secrets
+  local generation = secrets and secrets.reader and secrets.reader.generation
+  if generation == G2B_OR_G2C then
+    generation = G2B
+  end
+  for _, known in ipairs(HELLO_WAIT) do
+    if generation and known[1][generation] then
+      return max(ROUND_TRIP, known[2] * NEARLY)
+    end
+  end
+  return ROUND_TRIP
+end
+
 --- Whether the server's silence after a hello may mean nothing.
 local function is_hello_doubtful(facts, hello)
   local closing = facts.first_closing
@@ -12471,7 +12627,7 @@ local function is_hello_doubtful(facts, hello)
       return true
     end
   elseif closing.sender == "device" then
-    if waited < ROUND_TRIP then
+    if waited < patience(facts) then
       return true
     end
   elseif waited <= AT_ONCE then
@@ -12616,9 +12772,6 @@ local session, device = {}, {}
 function session.healthy(facts)
   local c = facts.conversation
   if facts.reached ~= "established" or not facts.is_spark or facts.device.midway or facts.server.midway then
-    return nil
-  end
-  if not facts.session and not facts.unseen then
     return nil
   end
   local evidence, answer, watch = {}, facts.server_hello, c.watch
@@ -13095,8 +13248,9 @@ function Places:look_at(c)
     end
     if c.closings[1] and found and found.nonce_matches then
       here.first = math.min(here.first or c.start_time, c.start_time)
-      here.refused = (here.refused or 0) + (at(here, "devices")[device] and 0 or 1)
-      here.devices[device] = true
+      local who = found.device_id or device
+      here.refused = (here.refused or 0) + (at(here, "devices")[who] and 0 or 1)
+      here.devices[who] = true
     end
   end
   if c.reached == "established" or c.reached == "session" or c.reached == "hello" then
@@ -13394,6 +13548,9 @@ local function identity_refused(case)
   if not part or not part.complete or not (case.has("SPK203") or case.has("SPK204")) or not part.data then
     return
   end
+  if rules.login.identity_total(case.facts) > IDENTITY_SIZE then
+    return -- SPK203: no key of this size has locked it, so what one makes of its first 256 bytes means nothing
+  end
   local refused = case.has("SPK204")
   if refused and refused.because == constants.rules.words.BECAUSE_REFUSED_IDENTITY then
     refused.because = constants.rules.words.BECAUSE_REFUSED_WITH_KEY
@@ -13571,7 +13728,7 @@ local function reply_by_range(case, own_words)
   end
   local premise = constants.rules.words.BECAUSE_IF_AMONG
   if own_words then
-    premise = constants.rules.words.BECAUSE_OFFERS_OTHER
+    premise = fill(constants.rules.words.PREMISE_OFFERED, { key = "" })
   elseif #keys == 1 then
     premise = fill(constants.rules.words.PREMISE_PUBLIC_HALF, { file = file_of(keys[1]) })
   end
@@ -14110,18 +14267,19 @@ local FINDINGS = constants.findings.FINDINGS
 local CONFIDENCE_WORDS = constants.findings.CONFIDENCE_WORDS
 local STATE_OF_GROUP = constants.findings.STATE_OF_GROUP
 local NOT_CONNECTING, WORKING = STATE_OF_GROUP.connectivity, STATE_OF_GROUP.healthy
-local CANNOT_TELL = constants.report.verdict.CANNOT_TELL
-local CONNECTED = constants.report.verdict.CONNECTED
-local NO_TRAFFIC = constants.report.verdict.NO_TRAFFIC
-local TOO_LITTLE = constants.report.verdict.TOO_LITTLE
-local CAPTURE_AGAIN = constants.report.verdict.CAPTURE_AGAIN
-local REPEATED = constants.report.verdict.REPEATED
--- More devices than these are counted, not named.
-local NAMED = 3
+local CANNOT_TELL = constants.report.story.CANNOT_TELL
+local CONNECTED = constants.report.story.CONNECTED
+local NO_TRAFFIC = constants.report.story.NO_TRAFFIC
+local TOO_LITTLE = constants.report.story.TOO_LITTLE
+local CAPTURE_AGAIN = constants.report.story.CAPTURE_AGAIN
+local REPEATED = constants.report.story.REPEATED
+local NAMED = constants.report.several.NAMED
+local EFFECTS = constants.causes.EFFECTS
+local STEADY, LASTS = constants.histories.STEADY, constants.histories.LASTS
 
 local BAD, UNSAID, SIDE_REMARK = rules.BAD, {}, {}
-for _, code in ipairs(constants.report.verdict.UNSAID) do UNSAID[code] = true end
-for place, code in ipairs(constants.report.verdict.SIDE_REMARKS) do SIDE_REMARK[code] = place end
+for _, code in ipairs(constants.report.story.UNSAID) do UNSAID[code] = true end
+for place, code in ipairs(constants.report.story.SIDE_REMARKS) do SIDE_REMARK[code] = place end
 
 -- -- the findings of one device --------------------------------------------------------------------------------------
 
@@ -14157,6 +14315,35 @@ local function add_findings(story, conversation, findings)
   end
 end
 
+--- Which findings explain which others, as far as at least half of the connections of these show both.
+local function explain(story)
+  for _, cause in ipairs(story.findings) do
+    local own = {}
+    for _, conversation in ipairs(cause.conversations) do own[conversation] = true end
+    local leads = BAD[cause.finding.severity] and cause.finding.confidence ~= "hint"
+    for _, code in ipairs(leads and EFFECTS[cause.finding.code] or {}) do
+      local effect, shared = story.by_code[code], 0
+      for _, conversation in ipairs(effect and effect.conversations or {}) do
+        if own[conversation] then shared = shared + 1 end
+      end
+      if effect and not effect.cause and 2 * shared >= #effect.conversations then effect.cause = cause end
+    end
+  end
+end
+
+--- Puts each cause before what it caused; otherwise the order stays.
+local function causes_first(findings)
+  local ordered, placed = {}, {}
+  local function place(entry)
+    if placed[entry] then return end
+    if entry.cause then place(entry.cause) end
+    placed[entry] = true
+    ordered[#ordered + 1] = entry
+  end
+  for _, entry in ipairs(findings) do place(entry) end
+  return ordered
+end
+
 --- The findings that answer "why": the faults, or without one everything but remarks on the capture.
 local function said(story)
   local faults, others = {}, {}
@@ -14174,32 +14361,86 @@ local function why_unknown(story)
   return one_way and one_way.finding.summary or TOO_LITTLE
 end
 
+--- What became of one connection: "worked", "failed", or nil where the capture cannot tell.
+local function outcome_of(conversation, findings)
+  local worked = conversation.midway and conversation.kind == "spark"
+    and conversation:live_frames("device") > 0 and conversation:live_frames("server") > 0
+  for _, finding in ipairs(findings) do
+    if BAD[finding.severity] then return "failed" end
+    worked = worked or finding.code == "SPK001"
+  end
+  return worked and "worked" or nil
+end
+
+--- The packet that shows first what became of a connection: a session fails at its end.
+local function sign_of(attempt)
+  local conversation = attempt.conversation
+  if attempt.outcome == "worked" or conversation.reached ~= "established" then return conversation.first_packet end
+  local closing = conversation.closings[1]
+  return closing and closing.packet or conversation.last_packet
+end
+
+--- Attempts of one outcome that follow each other, as {outcome, count, first (its place among the judged)}.
+local function runs_of(judged)
+  local runs = {}
+  for place, attempt in ipairs(judged) do
+    local run = runs[#runs]
+    if run and run.outcome == attempt.outcome then
+      run.count = run.count + 1
+    else
+      runs[#runs + 1] = { outcome = attempt.outcome, count = 1, first = place }
+    end
+  end
+  return runs
+end
+
+--- Whether the last run is a state of its own, and not one more of the changes to and fro.
+local function is_steady(runs)
+  if #runs == 2 or (#runs == 3 and runs[2].count > 1) then return true end
+  local last, longest = runs[#runs], 0
+  for place = #runs - 2, 1, -2 do longest = math.max(longest, runs[place].count) end
+  return last.count >= STEADY and last.count >= LASTS * longest
+end
+
+--- Some connections worked and some failed.
+local function tell_changes(story, summary)
+  local judged, runs = story.judged, runs_of(story.judged)
+  local last, steady = runs[#runs], is_steady(runs)
+  local words = { failed = wording.number(story.failed), attempts = plural(#judged, "attempt"), summary = summary }
+  if last.outcome == "worked" then
+    story.state, story.mark = WORKING, "warns"
+    words.packet = wording.number(judged[last.first].conversation.first_packet)
+    if not steady then
+      story.at_times, story.sentence = true, fill(constants.report.story.AT_TIMES_NOT_NOW, words)
+      return
+    end
+    words.attempts = plural(story.failed, "attempt")
+    story.sentence = fill(constants.report.story.LOGS_IN_NOW, words)
+  elseif steady then
+    local since = sign_of(judged[last.first])
+    words.since = wording.number(since)
+    words["until"] = wording.number(math.min(judged[last.first - 1].conversation.last_packet, since))
+    story.sentence = story.sentence .. fill(constants.report.story.FAILS_NOW, words)
+  else
+    story.sentence = story.sentence .. fill(constants.report.story.AT_TIMES, words)
+  end
+end
+
 --- Something fails, or did.
 local function tell_fault(story, lead)
-  local spec, healthy = FINDINGS[lead.finding.code], story.by_code.SPK001
-  local own, works, came_up = story.conversations, {}, false
-  for _, conversation in ipairs(healthy and healthy.conversations or {}) do works[conversation] = true end
+  local spec, own, came_up = FINDINGS[lead.finding.code], story.conversations, false
   for _, conversation in ipairs(lead.conversations) do
     came_up = came_up or conversation.reached == "established"
   end
   story.mark, story.sentence = "fails", lead.finding.summary
   -- What never came up cannot drop.
   story.state = came_up and STATE_OF_GROUP[spec.group] or NOT_CONNECTING
-  local count, last = healthy and #healthy.conversations or 0, own[#own]
-  if works[last] then
-    story.state, story.mark = WORKING, "warns"
-    story.sentence = fill(constants.report.verdict.LOGS_IN_NOW, {
-      packet = wording.number(last.first_packet),
-      attempts = plural(#own - count, "attempt"),
-      summary = lower(sub(lead.finding.summary, 1, 1)) .. sub(lead.finding.summary, 2),
-    })
-  elseif count > 0 then
-    story.sentence = story.sentence
-      .. fill(constants.report.verdict.EARLIER_WORKED, { connections = plural(count, "earlier connection") })
-  elseif #own > REPEATED then
-    story.sentence = story.sentence .. fill(constants.report.verdict.NO_SUCCESS, {
+  if story.failed < #story.judged then
+    tell_changes(story, lower(sub(lead.finding.summary, 1, 1)) .. sub(lead.finding.summary, 2))
+  elseif #own > REPEATED and not came_up then
+    story.sentence = story.sentence .. fill(constants.report.story.NO_SUCCESS, {
       attempts = plural(#own, "attempt"),
-      span = duration(last.end_time - own[1].start_time),
+      span = duration(own[#own].end_time - own[1].start_time),
     })
   end
 end
@@ -14212,7 +14453,7 @@ local function missing_from(story)
       total, cut = total + hole.length, cut and hole.reason == "cut"
     end
   end
-  return fill(cut and constants.report.verdict.CUT_SHORT or constants.report.verdict.MISSES,
+  return fill(cut and constants.report.story.CUT_SHORT or constants.report.story.MISSES,
     { size = wording.size(total) })
 end
 
@@ -14222,9 +14463,9 @@ local function tell_health(story, lead)
   local one_way = story.by_code.SPK702
   if one_way then
     local sender = one_way.exemplar.sides.device.quality.packets > 0 and "device" or "server"
-    story.sentence = fill(constants.report.verdict.ONE_WAY_WORKS, { sender = sender })
+    story.sentence = fill(constants.report.story.ONE_WAY_WORKS, { sender = sender })
   elseif story.by_code.SPK703 then
-    story.sentence = fill(constants.report.verdict.WORKS_DESPITE, { missing = missing_from(story) })
+    story.sentence = fill(constants.report.story.WORKS_DESPITE, { missing = missing_from(story) })
   end
 end
 
@@ -14239,7 +14480,7 @@ local function tell(story)
   elseif code == "SPK701" then
     story.state, story.sentence = CONNECTED, lead.finding.summary
     if lead.exemplar.reached == "established" then
-      story.sentence = string.gsub(story.sentence, "%.$", "") .. constants.report.verdict.LOOKS_HEALTHY
+      story.sentence = string.gsub(story.sentence, "%.$", "") .. constants.report.story.LOOKS_HEALTHY
     end
   elseif code == "SPK801" then
     story.state, story.sentence = NO_TRAFFIC, lead.finding.summary
@@ -14288,11 +14529,11 @@ end
 --- What to do: about the fault, about the capture, or nothing.
 local function steps_for(story)
   local lead = story.lead
-  if story.mark == "fails" then
+  if story.mark == "fails" or story.at_times then
     -- Every fault has a remedy.
     return steps_of(said(story)[1])
   elseif story.mark == "warns" then
-    return { constants.report.verdict.IF_IT_FAILS_AGAIN, "  sparkshark explain " .. lead.finding.code }
+    return { constants.report.story.IF_IT_FAILS_AGAIN, "  sparkshark explain " .. lead.finding.code }
   elseif story.mark == "works" then
     -- It works, but something was in the way of seeing it.
     local hindered = story.by_code.SPK703 or story.by_code.SPK702
@@ -14343,37 +14584,69 @@ local function sum_up_without_failure(verdict, stories, working)
     if story.mark ~= "works" and #sentences < 2 then sentences[#sentences + 1] = sentence_of(story) end
   end
   if #working > 0 then
-    local does = constants.report.verdict.WORKS[#working > 1 and 2 or 1]
+    local does = constants.report.several.WORKS[#working > 1 and 2 or 1]
     sentences[#sentences + 1] = format("%s %s.", names_of(working), does)
   end
   verdict.sentence = concat(sentences, " ")
 end
 
+--- When (s) the failures began that a device ends with.
+local function failing_since(story)
+  local runs = runs_of(story.judged)
+  return story.judged[runs[#runs].first].conversation.start_time
+end
+
+--- Whether a device works with one of these servers while another one fails; what worked before proves nothing.
+local function works_beside(story, servers, since)
+  for _, attempt in ipairs(story.judged) do
+    local conversation = attempt.conversation
+    if attempt.outcome == "worked" and conversation.end_time >= since and servers[conversation.server.ip] then
+      return true
+    end
+  end
+  return false
+end
+
 local function sum_up_failures(verdict, stories, failing, working)
   local first = failing[1]
-  local what = agree(failing) and first.state or constants.report.verdict.FAILING
+  local what = agree(failing) and first.state or constants.report.several.FAILING
   verdict.state = #failing == #stories and what or format("%d OF %d %s", #failing, #stories, what)
   local sentences, same, here, beside = { sentence_of(first) }, {}, {}, {}
   for place = 2, #failing do
     if failing[place].lead.finding.code == first.lead.finding.code then same[#same + 1] = failing[place] end
   end
-  if #same > 0 then sentences[2] = fill(constants.report.verdict.THE_SAME, { names = names_of(same) }) end
+  if #same > 0 then sentences[2] = fill(constants.report.several.THE_SAME, { names = names_of(same) }) end
   local others = #failing - #same - 1
-  if others > 0 then
-    sentences[#sentences + 1] = fill(constants.report.verdict.OTHER_WAYS, { devices = plural(others, "other device") })
+  if others == 1 then
+    sentences[#sentences + 1] = constants.report.several.OTHER_WAY
+  elseif others > 1 then
+    sentences[#sentences + 1] = fill(constants.report.several.OTHER_WAYS, { devices = plural(others, "other device") })
   end
   for _, conversation in ipairs(first.conversations) do here[conversation.server.ip] = true end
   for _, story in ipairs(working) do
-    if here[story.conversations[1].server.ip] then beside[#beside + 1] = story end
+    if works_beside(story, here, failing_since(first)) then beside[#beside + 1] = story end
   end
   if #beside > 0 then
     local does = { names = names_of(beside), works = #beside == 1 and "works" or "work" }
-    sentences[#sentences + 1] = fill(constants.report.verdict.SAME_SERVER, does)
+    sentences[#sentences + 1] = fill(constants.report.several.SAME_SERVER, does)
   end
   verdict.sentence = concat(sentences, " ")
 end
 
 local MARK_ORDER = { fails = 1, warns = 2, unknown = 3, works = 4 }
+
+--- Whether a story is to be told before another: worst first, equals as they come in the capture.
+local function is_worse(one, other)
+  if one.mark ~= other.mark then return MARK_ORDER[one.mark] < MARK_ORDER[other.mark] end
+  local own, its, before = one.lead, other.lead, nil
+  if own and its then
+    before = rules.is_before(own.finding, its.finding)
+  elseif own or its then
+    before = own ~= nil
+  end
+  if before == nil then return one.number < other.number end
+  return before
+end
 
 --- Tells the stories of all devices and sums them up. Returns {state, sentence, sure, stories (worst first: {address,
 -- conversations, findings, state, mark, sentence, sure, steps})}, and the codes for each conversation.
@@ -14383,7 +14656,15 @@ local function verdict_of(analysis, has_keys)
     local address = conversation.device.ip
     local story = by_address[address]
     if not story then
-      story = { address = address, conversations = {}, findings = {}, by_code = {}, number = #stories }
+      story = {
+        address = address,
+        conversations = {},
+        judged = {},
+        failed = 0,
+        findings = {},
+        by_code = {},
+        number = #stories,
+      }
       by_address[address] = story
       stories[#stories + 1] = story
     end
@@ -14392,19 +14673,18 @@ local function verdict_of(analysis, has_keys)
     for place, finding in ipairs(findings) do own[place] = finding.code end
     codes[conversation] = own
     add_findings(story, conversation, findings)
+    local outcome = outcome_of(conversation, findings)
+    if outcome then story.judged[#story.judged + 1] = { conversation = conversation, outcome = outcome } end
+    if outcome == "failed" then story.failed = story.failed + 1 end
   end
   for _, story in ipairs(stories) do
     sort(story.findings, is_before)
+    explain(story)
+    story.findings = causes_first(story.findings)
     tell(story)
     story.sure, story.steps = how_sure(story, has_keys), steps_for(story)
   end
-  sort(stories, function(one, other)
-    if one.mark ~= other.mark then return MARK_ORDER[one.mark] < MARK_ORDER[other.mark] end
-    if one.lead and other.lead and one.lead.finding.code ~= other.lead.finding.code then
-      return is_before(one.lead, other.lead)
-    end
-    return one.number < other.number
-  end)
+  sort(stories, is_worse)
   local worst = stories[1]
   local verdict = { state = worst.state, sentence = worst.sentence, sure = worst.sure, stories = stories }
   local failing, working = with_mark(stories, "fails"), with_mark(stories, "works")

@@ -46,7 +46,15 @@ debug.sethook(function(_, line)
 end, "l")
 """
 TESTS: Final = Path(__file__).resolve().parent
-JUDGING: Final = ("test_rules", "test_rules_keys", "test_rules_device", "test_rules_session", "test_rules_connectivity")
+JUDGING: Final = (
+    "test_rules",
+    "test_rules_keys",
+    "test_rules_device",
+    "test_rules_session",
+    "test_rules_connectivity",
+    "test_rules_edges",
+    "test_every_finding",
+)
 """Modules whose captures the plugin's rules judge as well (see conftest)."""
 RUNS: Final = {
     "lupa": ("test_lua_*.py", *(f"{name}.py" for name in JUDGING)),

@@ -15,6 +15,7 @@ from tcp_talk import DEVICE, DEVICE_END, SERVER, SERVER_END, Talk
 from analyzer.background import (
     ANSWERS,
     COMPLAINTS,
+    JOINS,
     LOOKUP_PACKETS,
     LOOKUPS,
     MACHINES,
@@ -130,6 +131,99 @@ def test_names_that_are_none_of_the_clouds_are_left_alone(name: str) -> None:
     background = Background()
     background.take(datagram(question(name)))
     assert not background.lookups
+
+
+def over_tcp(payload: bytes, *, back: bool = False, size: int | None = None, number: int = 1) -> Segment:
+    """A DNS message behind its length, in one segment."""
+    talk = Talk(device_end=(DEVICE_IP, 5000), server_end=(ROUTER_IP, 53))
+    sender = SERVER if back else DEVICE
+    talk.send(sender, (len(payload) if size is None else size).to_bytes(2, "big") + payload)
+    return replace(next(s for s in talk.segments if s.length), number=number, time_ns=1000 * number)
+
+
+def test_lookups_over_tcp_are_read_where_one_segment_holds_a_message_whole() -> None:
+    background = Background()
+    background.take(over_tcp(question("device.spark.io"), number=4))
+    background.take(over_tcp(answer("device.spark.io", SERVER_IP), back=True, number=6))
+    [lookup] = background.lookups.values()
+    assert (lookup.asker, lookup.asked, lookup.answered) == ("192.168.1.104", 1, 1)
+    assert [(p.packet, p.found) for p in lookup.packets] == [(4, None), (6, ("54.208.229.4",))]
+    assert [a.packet for a in background.resolved[DEVICE_IP]] == [6]
+    assert background.kinds["TCP"] == 2
+
+
+def test_a_message_in_several_segments_or_cut_is_left_unread() -> None:
+    whole = answer("device.spark.io", SERVER_IP)
+    background = Background()
+    background.take(over_tcp(whole[:30], back=True, size=len(whole)))
+    cut = over_tcp(whole, back=True)
+    background.take(replace(cut, payload=cut.payload[:40]))
+    background.take(over_tcp(b"", back=True))
+    background.take(over_tcp(whole[:11], back=True))
+    assert not background.lookups
+    assert not background.resolved
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=90), st.booleans(), st.booleans())
+def test_any_bytes_on_the_dns_port_over_tcp_are_survived(payload: bytes, back: bool, right: bool) -> None:
+    background = Background()
+    background.take(over_tcp(payload, back=back, size=len(payload) if right else len(payload) ^ 1))
+    assert background.kinds["TCP"] == 1
+    assert len(background.lookups) <= 1
+
+
+def test_names_that_somebody_asks_about_are_remembered_like_the_clouds() -> None:
+    background = Background(["my.server"])
+    for name in ("My.Server", "device.spark.io", "other.server", "not.my.server"):
+        background.take(datagram(question(name)))
+    assert [lookup.name for lookup in background.lookups.values()] == ["my.server", "device.spark.io"]
+
+
+# --- Who asks for an address -----------------------------------------------------------------------------------
+
+
+def dhcp(mac: bytes = MAC, *, own: bytes = bytes(4), back: bool = False) -> bytes:
+    """A client's DISCOVER, or with ``own`` its request for more time with the address it has."""
+    head = bytes((2 if back else 1, 1, 6, 0)) + bytes(8) + own + bytes(12) + mac.ljust(16, b"\x00") + bytes(192)
+    return head + bytes((99, 130, 83, 99)) + b"\x35\x01\x01\xff"
+
+
+def asks_for_an_address(payload: bytes, number: int = 1) -> Datagram:
+    return datagram(payload, source=68, target=67, number=number)
+
+
+def test_who_asks_for_an_address_is_remembered_but_not_who_keeps_one() -> None:
+    background = Background()
+    background.take(asks_for_an_address(dhcp(), number=3))
+    background.take(asks_for_an_address(dhcp(own=DEVICE_IP), number=4))
+    background.take(asks_for_an_address(dhcp(back=True), number=5))
+    background.take(asks_for_an_address(dhcp()[:200], number=6))
+    background.take(asks_for_an_address(dhcp(), number=7))
+    assert background.joined == {MAC: [(3, 3000), (7, 7000)]}
+    assert background.kinds["UDP"] == 5
+
+
+def test_no_number_of_machines_that_ask_for_an_address_grows_without_bound() -> None:
+    background = Background()
+    for number in range(MACHINES + 3):
+        background.take(asks_for_an_address(dhcp(number.to_bytes(6, "big"))))
+    for number in range(JOINS + 3):
+        background.take(asks_for_an_address(dhcp(bytes(6)), number=number + 1))
+    assert len(background.joined) == MACHINES
+    assert len(background.joined[bytes(6)]) == JOINS
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 300))
+def test_any_damage_to_a_question_for_an_address_is_survived(seed: int, size: int) -> None:
+    rng = random.Random(seed)
+    whole = bytearray(dhcp())
+    for _ in range(rng.randint(0, 6)):
+        whole[rng.randrange(len(whole))] = rng.randrange(256)
+    background = Background()
+    background.take(asks_for_an_address(bytes(whole[:size])))
+    assert all(len(mac) == 6 for mac in background.joined)
 
 
 def test_what_else_a_machine_is_answered_is_remembered_now_and_then() -> None:

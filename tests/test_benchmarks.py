@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from benchmarks.measure import cost_of
+from benchmarks.rules import WORKLOADS, cost
 from benchmarks.workload import write
 
-from analyzer import analyze
+from analyzer import analyze, pipeline
+from analyzer.simulate import simulate
+from analyzer.trace import Trace
 
 GROWTH = 8
 SLACK = 1.15
@@ -43,3 +50,41 @@ def test_memory_does_not_grow_with_the_packets(tmp_path: Path, packets: int, spa
         write(tmp_path / "work.pcap", packets=packets * growth, sessions=2, spark=spark)
         peaks.append(cost_of(["analyze", str(tmp_path / "work.pcap")], tmp_path).peak)
     assert peaks[1] < peaks[0] * SLACK
+
+
+def lines_run(path: Path) -> int:
+    """How many lines the rules run over a capture, loops in one line included: no clock is needed to see them grow."""
+    count = 0
+
+    def line(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return line
+
+    def judge(trace: Trace) -> None:
+        sys.settrace(line)
+        try:
+            real(trace)
+        finally:
+            sys.settrace(before)
+
+    real, before = vars(pipeline)["judge"], sys.gettrace()
+    with patch.object(pipeline, "judge", judge):
+        analyze(path)
+    return count
+
+
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if "attempts" in name])
+def test_the_rules_work_as_long_for_the_last_attempt_as_for_the_first(name: str, tmp_path: Path) -> None:
+    work = []
+    for growth in (1, GROWTH):
+        WORKLOADS[name](tmp_path / "work.pcap", 0.02 * growth)
+        work.append(lines_run(tmp_path / "work.pcap"))
+    assert work[1] < work[0] * GROWTH * SLACK
+
+
+def test_what_judging_costs_is_told_apart_from_reading(tmp_path: Path) -> None:
+    (tmp_path / "work.pcap").write_bytes(simulate("wrong-server-key", attempts=20).capture())
+    took = cost(tmp_path / "work.pcap")
+    assert took.conversations == 20
+    assert took.reading > 0 < took.judging

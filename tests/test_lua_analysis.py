@@ -347,9 +347,10 @@ def numbered(segments: Iterable[Segment]) -> list[Segment]:
     return [replace(segment, number=number) for number, segment in enumerate(segments, 1)]
 
 
-def without_its_syn(*, second_isn: tuple[int, int] = (1 << 30, 1 << 31)) -> list[Segment]:
+def without_its_syn(*, second_isn: tuple[int, int] = (1 << 30, 1 << 31), ended: bool = True) -> list[Segment]:
     """A session, and a port used again whose SYN and SYN-ACK are missing."""
-    first, second = healthy(), Talk(seed=2, device_isn=second_isn[0], server_isn=second_isn[1])
+    first = healthy() if ended else Talk().open().handshake().hello()
+    second = Talk(seed=2, device_isn=second_isn[0], server_isn=second_isn[1])
     second.open().handshake().hello()
     second.send_frames(SERVER, 3)
     del second.segments[:3]
@@ -461,6 +462,7 @@ PLACES: Final[dict[str, Callable[[], list[Segment]]]] = {
     "three connections": lambda: one_after_the_other(*(healthy(seed=i, device_isn=i << 25) for i in range(3))),
     "no SYN": without_its_syn,
     "no SYN, numbers near": lambda: without_its_syn(second_isn=(5000, 705_000)),
+    "no SYN, numbers near, power lost before": lambda: without_its_syn(second_isn=(5000, 705_000), ended=False),
     "forty bytes": forty_bytes_among_frames,
     "a doubt that lasts": a_doubt_that_lasts,
     "late packets": late_packets,

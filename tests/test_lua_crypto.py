@@ -394,6 +394,10 @@ def test_large_keys_open_too(version: str) -> None:
     key, block, signature = large_key()
     assert opened(in_lua(version, key), block) == b"message"
     assert signed(public_in_lua(version, key), signature) == b"content"
+
+
+@each_lua
+def test_a_key_of_more_limbs_than_a_function_has_variables_checks_a_signature(version: str) -> None:
     key, signature = huge_key()
     assert signed(public_in_lua(version, key), signature) == b"content"
     beyond = PublicNumbers((2**4423 - 1) * (2**4253 - 1), 3)

@@ -24,6 +24,7 @@ from analyzer.deadkey import is_whole_coap, without_padding
 from analyzer.message_table import DEVICE, MESSAGES, SERVER
 from analyzer.messages import MessageReader, SparkMessage, label, quote, summary
 from analyzer.messages.describe import DEEPEST_DESCRIPTION, LARGEST_DESCRIPTION, MOST_DIGITS, read_description
+from analyzer.messages.peers import LAST_SEPARATE_PHOTON
 from analyzer.messages.reader import MOST_OUTSTANDING
 
 ROOT = Path(__file__).parent.parent
@@ -372,6 +373,7 @@ plaintexts = st.one_of(mutated(), made_up(), st.binary(max_size=60))
 @given(raw=plaintexts)
 @example(raw=b"")
 @example(raw=b"\x40\x02\0\0\xff")
+@example(raw=b"\x48\x02\0\0token")
 @example(raw=b"\x40\x02\0\0\x0f")
 @example(raw=b"\x40\x02\0\0\xf0")
 @example(raw=bytes.fromhex("4102000204b16344ffffffff020001ffff"))
@@ -714,6 +716,28 @@ def test_each_hello_tells_the_same_generation(version: str, platform: int, salt:
             payload = struct.pack(">4H", 1, 1, flags, platform) + more
             hello = encode(CON, 2, 2, options=[(11, b"h")], payload=payload)
             same_reader(plugin(version), [(DEVICE, hello, 0)], salt)
+
+
+@wireshark_lua
+def test_an_acknowledgement_that_fits_no_answer_is_told_by_its_request(version: str) -> None:
+    same_reader(
+        plugin(version),
+        [
+            (SERVER, encode(CON, 1, 12, token=b"\3", options=[(11, b"v"), (11, b"count")]), 0),
+            (DEVICE, answer(ACK, 0xA3, 12, b"\3"), 0),
+            (DEVICE, encode(CON, 1, 2, token=b"\4", options=[(11, b"t")]), 0),
+            (SERVER, answer(ACK, 0x44, 2, b"\4"), 0),
+        ],
+    )
+
+
+@wireshark_lua
+def test_the_first_value_in_a_message_of_its_own_tells_the_last_photons_apart(version: str) -> None:
+    hello = encode(CON, 2, 2, options=[(11, b"h")], payload=struct.pack(">4H", 1, 1, 0x04, 6))
+    lines = [(DEVICE, hello, 0), *variable(b"\5", b"count", struct.pack(">i", 21), NON)]
+    same_reader(plugin(version), lines)
+    reader, _ = plugin(version).read(lines)
+    assert (reader[b"generation"].decode(), reader[b"firmware"].decode()) == LAST_SEPARATE_PHOTON
 
 
 @every_lua

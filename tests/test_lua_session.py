@@ -39,7 +39,7 @@ from analyzer.session import (
     RangeTest,
     fitting_session_key,
 )
-from analyzer.simulate import exchanges, finish, make_world
+from analyzer.simulate import damage, exchanges, finish, make_world
 from analyzer.simulate.conversation import Conversation as Told
 from analyzer.simulate.keys import SERVER_BITS
 from analyzer.simulate.scenarios.steps import BAD_SIGNATURE, cannot_use_offer, until_offer
@@ -725,6 +725,21 @@ def test_frames_that_waited_for_a_session_key_are_handed_out_late_and_once(
         message = item.get(b"message")
         assert (message and message[b"plaintext"]) == item[b"opened"][b"plaintext"]
     assert found_keys(plugin) == [(bytes.fromhex(session["session_key"]["hex"])[:16], b"the session key given")]
+
+
+@pytest.mark.parametrize("version", INSIDE_WIRESHARK)
+def test_frames_that_wait_are_tried_from_behind_a_hole_on(version: str, tmp_path: Path) -> None:
+    """The server's hello and the device's next message are not in the capture, and its hello alone proves no key."""
+    story = simulate("healthy")
+    digits = story.truth["sessions"][0]["session_key"]["hex"]
+    hello = next(at for at, packet in enumerate(story.packets) if packet.label == "server hello")
+    asked = next(at for at, packet in enumerate(story.packets) if packet.label == "frame")
+    packets = captured(damage.drop_packets(story.packets, {hello, asked}), story.link_type)
+    log = key_log(tmp_path, [(None, WRONG_DIGITS), (None, digits)])
+    plugin = Plugin(version, keylog=log).take(packets)
+    assert plugin.late
+    assert found_keys(plugin) == [(bytes.fromhex(digits)[:16], b"the session key given")]
+    assert plugin.told() == told_by_python(packets, KeyRing.load(keylogs=[log]))
 
 
 WRONG_DIGITS = (b"wrong" * 8).hex()

@@ -15,7 +15,11 @@ from analyzer.capture.packet import Packet
 from analyzer.catalogue import SPARK_PORT
 from analyzer.network import Decoder
 from analyzer.network.units import Segment
-from analyzer.report.verdict import TOO_LITTLE, Verdict, verdict_of
+from analyzer.report.story import TOO_LITTLE
+from analyzer.report.verdict import Verdict, verdict_of
+from analyzer.simulate import Conversation, World, damage, exchanges, finish, make_world
+from analyzer.simulate.parties import Device
+from analyzer.simulate.scenarios.steps import refused
 
 ON_THE_COMMAND_LINE: Final = "Certain with --device-key FILE."
 IN_THE_WINDOW: Final = "Certain with the device's private key."
@@ -25,6 +29,9 @@ ON_THE_COMMAND_LINE_ALONE: Final = {
     "timed-out": ("SPK504",),
     "forgotten": ("SPK506",),
     "clone": ("SPK507",),
+    "crash-loop": ("SPK508",),
+    "same-nonce-again": ("SPK210",),
+    "reply-played-back": ("SPK210",),
     "ota-not-started": ("SPK601",),
     "ota-too-slow": ("SPK603",),
 }
@@ -95,3 +102,91 @@ def test_a_story(name: str) -> None:
         agree(ours, report)
         agree_on_steps(ours, report)
         agree_on_certainty(ours, report)
+
+
+# -- several connections, several devices ------------------------------------------------------------------------------
+
+
+def attempt(device: Device, world: World, at: float, end: str = "works") -> float:
+    """One connection of a device; returns when it is over."""
+    c = Conversation(world, device, at=at)
+    c.connect()
+    c.nonce()
+    if end == "is slow":
+        c.close("device", after=20.0)
+        return c.now
+    c.identity()
+    if end == "gets no reply":
+        c.close("device", after=20.0)
+    elif end == "is refused":
+        refused(c, "no key")
+    elif end == "cannot use the reply":
+        c.offer()
+        c.close("device", after=0.25)
+    else:
+        c.offer()
+        c.device_hello()
+        c.server_hello()
+        exchanges.after_hello(c)
+        exchanges.ping(c, answered_after=0.002 if end == "works" else None)
+        c.close("device", after=10.0)
+    return c.now
+
+
+def one_after_the_other(*ends: str) -> World:
+    """One device that dials again each time."""
+    world, at = make_world(firmware="photon-1.4"), 0.0
+    device = world.add_device()
+    for end in ends:
+        at = attempt(device, world, at, end) + 2.0
+    return world
+
+
+def beside_each_other(*ends: str, pause: float = 0.5) -> World:
+    """Several devices, each of which dials when the one before it is done and the pause is over."""
+    world, at = make_world(firmware="photon-1.4"), 0.0
+    for end in ends:
+        at = attempt(world.add_device(), world, at, end) + pause
+    return world
+
+
+WORLDS: Final = {
+    "clearer the second time": lambda: one_after_the_other("gets no reply", "is refused"),
+    "drops since": lambda: one_after_the_other("works", "works", "stays without an answer"),
+    "fails now and then": lambda: one_after_the_other("works", "is refused", "works", "is refused"),
+    "failed now and then": lambda: one_after_the_other("is refused", "works", "is refused", "works"),
+    "another one worked before": lambda: beside_each_other("works", "is refused", pause=60.0),
+    "in two ways": lambda: beside_each_other("is refused", "cannot use the reply"),
+    "in three ways": lambda: beside_each_other("is refused", "cannot use the reply", "is slow"),
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_what_several_connections_come_to(name: str) -> None:
+    simulation = finish(WORLDS[name]())
+    packets = captured(simulation.packets, simulation.link_type)
+    ours, report = told(lua("lua54"), packets), verdict_of(verdict(seen_by_the_plugin(packets)))
+    agree(ours, report)
+    agree_on_steps(ours, report)
+    agree_on_certainty(ours, report)
+    assert addresses(ours) == [story.address for story in report.stories]
+
+
+def addresses(ours: Any) -> list[str]:
+    """The devices, in the order in which they are told of."""
+    return [story[b"address"].decode() for story in ours[b"stories"].values()]
+
+
+def test_a_device_of_which_nothing_is_known_comes_behind_others() -> None:
+    """The capture begins within a session of one device, just when another one gets its greeting."""
+    world = make_world(firmware="photon-1.4")
+    connected, other = world.add_device(), world.add_device()
+    attempt(connected, world, 0.0)
+    c = Conversation(world, other, at=10.0)
+    c.connect()
+    c.nonce()
+    simulation = finish(world)
+    packets = captured(damage.start_after(simulation.packets, 9.0), simulation.link_type)
+    ours = told(lua("lua54"), packets)
+    assert [story[b"lead"] is None for story in ours[b"stories"].values()] == [False, True]
+    assert addresses(ours) == [connected.host.address, other.host.address]

@@ -18,6 +18,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_RR
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoRequest,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
     ICMPv6PacketTooBig,
     ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
@@ -525,6 +527,56 @@ def test_icmpv6_errors_quote_the_packet_that_failed(error: ScapyPacket, kind: in
     assert isinstance(unit, IcmpError)
     assert (unit.version, unit.type) == (6, kind)
     assert (address_text(unit.quoted_target), unit.quoted_target_port) == ("2001:db8::4", 5683)
+
+
+ASKER, NEIGHBOUR, ROUTER6 = "fe80::1", "fd00::50", "fe80::9"
+
+
+def solicitation(source: str = ASKER, hops: int = 255) -> bytes:
+    return raw(ethernet() / IPv6(src=source, dst="ff02::1:ff00:50", hlim=hops) / ICMPv6ND_NS(tgt=NEIGHBOUR))
+
+
+def advertisement(target: str = ASKER, hops: int = 255) -> bytes:
+    return raw(ethernet() / IPv6(src=ROUTER6, dst=target, hlim=hops) / ICMPv6ND_NA(tgt=NEIGHBOUR))
+
+
+@pytest.mark.parametrize(
+    ("data", "operation", "sender", "target"),
+    [(solicitation(), 1, ASKER, NEIGHBOUR), (advertisement(), 2, NEIGHBOUR, ASKER)],
+)
+def test_ipv6_neighbours_are_asked_for_and_answer_as_with_arp(
+    data: bytes, operation: int, sender: str, target: str
+) -> None:
+    unit = decode(data)
+    assert isinstance(unit, Arp)
+    ends = address_text(unit.sender), address_text(unit.target)
+    assert (unit.operation, *ends) == (operation, sender, target)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        solicitation(source="::"),
+        solicitation(hops=64),
+        advertisement(target="ff02::1"),
+        advertisement(hops=254),
+    ],
+    ids=["tries an address out", "from beyond a router", "to all", "answer from beyond a router"],
+)
+def test_what_is_no_question_or_answer_of_a_neighbour(data: bytes) -> None:
+    unit = decode(data)
+    assert isinstance(unit, Other)
+    assert unit.kind == "icmp"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from((135, 136)), st.integers(0, 90))
+def test_any_neighbour_message_is_read_or_counted(body: bytes, kind: int, size: int) -> None:
+    above = bytes((kind, 0, 0, 0)) + body
+    data = raw(ethernet() / IPv6(src=ASKER, dst=ROUTER6, hlim=255, nh=58) / Raw(above))[: 54 + size]
+    unit = decode(data)
+    assert isinstance(unit, Arp | Other)
+    assert not isinstance(unit, Arp) or {len(unit.sender), len(unit.target)} == {16}
 
 
 def test_an_icmp_error_about_a_later_fragment_has_no_ports() -> None:

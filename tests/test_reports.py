@@ -379,13 +379,15 @@ def test_lines_hold_the_same_as_the_document(capsys: pytest.CaptureFixture[str])
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         by_kind.setdefault(line.pop("kind"), []).append(line)
-    assert set(by_kind) <= {"capture", "conversation", "message", "finding", "not_checked"}
+    assert set(by_kind) <= {"capture", "conversation", "message", "device", "server", "finding", "not_checked"}
     messages = document["conversations"][0].pop("messages")
     for line in by_kind["conversation"]:
         line["kind"] = line.pop("protocol")  # its own "kind" says that it is a conversation
     assert by_kind["conversation"] == document["conversations"]
     assert by_kind["message"] == [{"conversation": 1, **message} for message in messages]
     assert len(messages) == 67
+    assert by_kind["device"] == document["devices"]
+    assert by_kind["server"] == document["servers"]
     assert by_kind["finding"] == document["findings"]
     assert by_kind.get("not_checked", []) == document["not_checked"]
     assert [line["path"] for line in by_kind["capture"]] == ["captures/healthy-full.pcap"]

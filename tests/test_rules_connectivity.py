@@ -239,6 +239,35 @@ def test_nobody_answers_for_the_servers_address(lost: Callable[[Unit], bool], co
     assert "192.168.1.1 asks 6 times who has 192.168.1.50" in finding.evidence[0].text
 
 
+@pytest.mark.parametrize(("answered", "code"), [(False, "SPK106"), (True, "SPK101")])
+def test_in_an_ipv6_network_neighbours_are_asked_otherwise(answered: bool, code: str) -> None:
+    """The same as with ARP: who asks again and again, and gets no answer, where others do."""
+    world = make_world(link="ipv6")
+    device, server = world.add_device(), world.server.host
+    device.host.address, server.address, server.mac = "fd00:1::68", "fd00:1::50", "02:00:00:00:01:32"
+    world.router.address = "fd00:1::1"
+    world.wire.who_has(0.0, device.host, world.router, answer_after=0.001)
+    c = Conversation(world, device, at=0.05)
+    c.tcp.syn((1.0, 2.0))
+    for number in range(3):
+        world.wire.who_has(0.06 + number, device.host, server, answer_after=0.001 if answered else None)
+    trace = judged(world)
+    assert ("SPK106" in codes(trace)) is (code == "SPK106")
+    assert any("neighbour discovery question was answered in 1.0 ms" in e.text for e in the(trace, "SPK101").evidence)
+    if not answered:
+        finding = the(trace, "SPK106")
+        assert finding.confidence is Confidence.STRONG
+        assert "asks 3 times who has fd00:1::50 (neighbour discovery, first: packet 4)" in finding.evidence[0].text
+
+
+def test_without_any_question_for_an_ipv6_neighbour_it_is_not_known_who_has_the_address() -> None:
+    story = simulate("server-moved", link="ipv6")
+    trace = judged(story, without(story, lambda unit: isinstance(unit, IcmpError | Arp)))
+    assert "SPK106" not in codes(trace)
+    (item,) = (item for item in trace.not_checked if item.code == "SPK106")
+    assert "no neighbour discovery question for it" in item.because
+
+
 def test_without_arp_it_is_not_known_who_has_the_address() -> None:
     story = played("server-moved")
     trace = judged(story, without(story, lambda unit: isinstance(unit, IcmpError | Arp)))
@@ -464,7 +493,8 @@ def test_who_accepts_next_door_is_no_server_far_away(distance: float, ttl: int, 
 )
 def test_the_cause_is_told_and_mended_with_the_failure(name: str, sentence: str, step: str) -> None:
     said = told(judged(played(name)))
-    assert said.sentence.startswith("Nothing answers at ")
+    place = said.sentence.index("Nothing answers at ")
+    assert (said.sentence.index(sentence) < place) is (name != "port-blocked"), "the cause comes first"
     assert sentence in said.sentence
     assert step in said.steps
 

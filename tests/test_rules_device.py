@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from judging import codes, judged
+from judging import codes, judged, the
 from keyed import key_folder, play
 
 from analyzer.findings import Confidence, Severity
-from analyzer.simulate import Conversation, Packet, Simulation, damage, make_world, simulate
+from analyzer.report.verdict import verdict_of
+from analyzer.simulate import Conversation, Packet, Simulation, damage, exchanges, make_world, simulate
 
 
 def evidence(simulation: Simulation, packets: list[Packet], code: str) -> str:
@@ -59,10 +60,32 @@ def test_a_close_that_nobody_answers_after_a_long_silence_means_that_the_other_e
 
 
 def test_a_device_that_comes_back_without_having_closed_is_told_of() -> None:
-    trace = judged(simulate("crash-loop"))
-    found = next(f for f in trace.findings if f.code == "SPK508")
-    assert (found.severity, found.count) == (Severity.MINOR, len(trace.conversations) - 1)
+    trace = judged(simulate("crash-loop", attempts=4))
+    found = the(trace, "SPK508")
+    assert (found.severity, found.count) == (Severity.MINOR, 3)
     assert "SPK508" not in codes(judged(simulate("planned-reconnects")))
+
+
+def test_a_device_that_comes_back_again_and_again_is_caught_in_a_loop() -> None:
+    trace = judged(simulate("crash-loop"))
+    found = the(trace, "SPK508")
+    assert (found.severity, found.confidence, found.count) == (Severity.MAJOR, Confidence.LIKELY, 5)
+    assert "again and again" in found.summary
+    assert verdict_of(trace).state == "KEEPS DROPPING"
+
+
+@pytest.mark.parametrize("away", [25.0, 300.0])
+def test_a_device_that_sleeps_between_its_reports_is_in_no_loop(away: float) -> None:
+    world = make_world()
+    device, at = world.add_device(), 0.0
+    for _ in range(8):
+        c = Conversation(world, device, at=at)
+        c.handshake()
+        exchanges.after_hello(c)
+        device.reset()
+        at = c.now + away
+    found = the(judged(world), "SPK508")
+    assert (found.severity, found.count) == (Severity.MINOR, 7)
 
 
 @pytest.mark.parametrize("firmware", ["core-0.5", "photon-0.5"])

@@ -675,3 +675,10 @@ def test_the_screen_of_a_key_mismatch_reads_as_promised() -> None:
 def test_the_command_for_the_public_half_fits_the_file() -> None:
     fix = the(said("key-mismatch-retries", "core-a.pem", "server.pub.pem"), "SPK301").fix
     assert "  openssl rsa -in core-a.pem -pubout" in fix
+
+
+@pytest.mark.parametrize("keys", [("server.pem",), ("server.pub.pem",), ("core-a.pem", "server.pem")])
+def test_no_key_is_tried_on_a_who_i_am_of_another_size(keys: tuple[str, ...], tmp_path: Path) -> None:
+    """Of 512 bytes, the first 256 open with no key: that shows nothing about whose key locked them."""
+    story = simulate("wrong-identity-size")
+    assert alarms(play(story, key_folder(story, tmp_path, *keys))) == {"SPK203"}

@@ -531,3 +531,10 @@ def test_no_shipped_capture_has_one_of_these(name: str) -> None:
     assert not codes(trace) & NEW
     verdict_told = truth(name)["correct_analysis"]["verdict"]
     assert "SPK503" not in codes(trace) or verdict_told == "keepalive_lost"
+
+
+def test_a_hello_that_the_server_never_answers_is_no_last_word_of_a_busy_device() -> None:
+    """SPK208 with its beginning missing from the capture: without a word of the server no session is known."""
+    packets = simulate("hello-unanswered", firmware="core-2014", attempts=1).packets
+    hello = next(place for place, packet in enumerate(packets) if packet.label == "device hello")
+    assert alarms(judged(simulate("hello-unanswered", firmware="core-2014"), packets[hello:])) == set()

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -20,7 +20,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from analyzer.capture import complaints
 from analyzer.capture.ledger import Ledger
-from analyzer.capture.packet import CaptureError, CaptureFile, Packet
+from analyzer.capture.packet import NO_SKIPS, CaptureError, CaptureFile, Packet, Skips
 from analyzer.capture.pcap import is_pcap, read_pcap
 from analyzer.capture.pcapng import InterfaceNumbers, is_pcapng, read_pcapng
 from analyzer.capture.source import BLOCK, SMALL_BLOCK, Source
@@ -74,11 +74,22 @@ class Capture:
 
     ``files`` is filled while packets are read, in the order of their numbers; ``warnings`` are sentences for
     the user, each beginning with the file's name. What comes from a pipe cannot be sorted before it has come,
-    so it is read after all files. Raises CaptureError at once for a name that does not exist, a folder
-    without captures or a standard input that is a terminal, and while packets are read if none can be had.
+    so it is read after all files. Packets that ``skips`` tells are counted and numbered, and not handed on.
+    ``between`` is called whenever more bytes have been read. Raises CaptureError at once for a name that does
+    not exist, a folder without captures or a standard input that is a terminal, and while packets are read if
+    none can be had.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], *, stdin: BinaryIO | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        stdin: BinaryIO | None = None,
+        skips: Skips = NO_SKIPS,
+        between: Callable[[], None] | None = None,
+    ) -> None:
+        self._skips = skips
+        self._between = between
         self.files: list[CaptureFile] = []
         self.warnings: list[str] = []
         # The same file twice, by two names or once more as part of a folder, is still one file.
@@ -239,7 +250,9 @@ class Capture:
             self.warnings,
             block=BLOCK if alone else SMALL_BLOCK,
             keep_open=len(self._readings) < MOST_OPEN,
+            skips=self._skips,
         )
+        reading.source.between = self._between
         self._readings.append(reading)
         self.files.append(reading.ledger.file)
         return reading
@@ -265,6 +278,7 @@ def _open(
     *,
     block: int,
     keep_open: bool = True,
+    skips: Skips = NO_SKIPS,
 ) -> _Reading:
     """Open one file and recognise it. Raises CaptureError when it is no capture."""
     source = Source(entry.path, entry.stream, block=block, keep_open=keep_open)
@@ -278,8 +292,8 @@ def _open(
     file = CaptureFile(entry.path, form + suffix, first_number=number)
     ledger = Ledger(file, source, warnings)
     if form == "pcap":
-        return _Reading(entry, source, ledger, read_pcap(source, head, ledger))
-    return _Reading(entry, source, ledger, read_pcapng(source, head, ledger, interfaces))
+        return _Reading(entry, source, ledger, read_pcap(source, head, ledger, skips))
+    return _Reading(entry, source, ledger, read_pcapng(source, head, ledger, interfaces, skips))
 
 
 def _format(head: bytes) -> str | None:

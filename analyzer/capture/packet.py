@@ -5,7 +5,14 @@ Nothing here knows a file format or a network protocol.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+Skips = Mapping[int, Callable[[bytes, int, int], bool]]
+"""By link type: what tells of a packet, by the buffer that it lies in, its place there and its size in bytes, that it
+need not be handed on. It keeps its number all the same."""
+NO_SKIPS: Final[Skips] = {}
 
 
 class CaptureError(ValueError):

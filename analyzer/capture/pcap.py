@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from analyzer.capture.ledger import LARGEST_PACKET, LATEST_NS, Ledger
-from analyzer.capture.packet import Packet
+from analyzer.capture.packet import NO_SKIPS, Packet, Skips
 from analyzer.capture.source import Source
 
 FILE_HEADER: Final = 24
@@ -54,8 +54,8 @@ def is_pcap(head: bytes) -> bool:
     return head[:4] in VARIANTS
 
 
-def read_pcap(source: Source, head: bytes, ledger: Ledger) -> Generator[Packet, None, None]:
-    """Yield the packets of a file that begins with ``head`` and goes on in ``source``.
+def read_pcap(source: Source, head: bytes, ledger: Ledger, skips: Skips = NO_SKIPS) -> Generator[Packet, None, None]:
+    """Yield the packets of a file that begins with ``head`` and goes on in ``source``, less those to skip.
 
     Never raises on bytes; what is damaged is skipped and booked in ``ledger``.
     """
@@ -72,6 +72,7 @@ def read_pcap(source: Source, head: bytes, ledger: Ledger) -> Generator[Packet, 
     # The upper half of this field tells about checksums behind the packet (FCS), not about the link.
     link_type = Struct(order + "I").unpack_from(buffer, 20)[0] & 0xFFFF
     unpack = Struct(order + "IIII").unpack_from
+    skip = skips.get(link_type)
 
     number = ledger.number - 1
     first_ns, last_ns = LATEST_NS, -1
@@ -100,7 +101,8 @@ def read_pcap(source: Source, head: bytes, ledger: Ledger) -> Generator[Packet, 
                     first_ns = time_ns
                 number += 1
                 at = end
-                yield Packet(number, time_ns, link_type, buffer[begin:end], original)
+                if skip is None or not skip(buffer, begin, captured):
+                    yield Packet(number, time_ns, link_type, buffer[begin:end], original)
 
             ledger.number = number + 1
             ledger.seen(number - file.first_number + 1, first_ns, last_ns)

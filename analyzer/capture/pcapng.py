@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Final, Literal
 
 from analyzer.capture.ledger import LARGEST_PACKET, LATEST_NS, Ledger
-from analyzer.capture.packet import Packet
+from analyzer.capture.packet import NO_SKIPS, Packet, Skips
 from analyzer.capture.source import Source
 
 SECTION_HEADER: Final = 0x0A0D0D0A
@@ -101,9 +101,9 @@ class _Section:
 
 
 def read_pcapng(
-    source: Source, head: bytes, ledger: Ledger, numbers: InterfaceNumbers
+    source: Source, head: bytes, ledger: Ledger, numbers: InterfaceNumbers, skips: Skips = NO_SKIPS
 ) -> Generator[Packet, None, None]:
-    """Yield the packets of a file that begins with ``head`` and goes on in ``source``.
+    """Yield the packets of a file that begins with ``head`` and goes on in ``source``, less those to skip.
 
     ``numbers`` numbers the interfaces through the run. Times are kept within the years 1970 to 9999. Never
     raises on bytes; what is damaged is skipped and booked in ``ledger``.
@@ -116,6 +116,7 @@ def read_pcapng(
     current, upper_ticks = -1, 0  # the interface and the half of its clock that the next locals hold
     link_type = run_number = multiplier = upper = 0
     divisor = 1
+    skip = None
     try:
         while True:
             available = len(buffer)
@@ -139,6 +140,7 @@ def read_pcapng(
                         break
                     current, upper_ticks, described = interface, high, interfaces[interface]
                     link_type, run_number = described.link_type, described.number
+                    skip = skips.get(link_type)
                     multiplier, divisor = described.multiplier, described.divisor
                     upper = (high << 32) * multiplier + described.offset_ns * divisor
                     if interface not in section.used:
@@ -158,7 +160,8 @@ def read_pcapng(
                 number += 1
                 packets += 1
                 begin, at = at + PACKET_FIELDS, end
-                yield Packet(number, time_ns, link_type, buffer[begin : begin + captured], original, run_number)
+                if skip is None or not skip(buffer, begin, captured):
+                    yield Packet(number, time_ns, link_type, buffer[begin : begin + captured], original, run_number)
 
             ledger.number = number + 1
             ledger.seen(packets, first_ns, last_ns)

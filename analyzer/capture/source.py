@@ -142,6 +142,8 @@ class Source:
         """Why there are no more bytes than these, as a phrase; None if it just ended."""
         self.exhausted = False
         """Whether everything has been handed out."""
+        self.between: Callable[[], None] | None = None
+        """Called whenever bytes have come."""
         self._block = block
         self._keep_open = keep_open
         self._owned = stream is None
@@ -156,6 +158,8 @@ class Source:
         piece = next(self._pieces, b"")
         self.bytes += len(piece)
         self.exhausted = not piece
+        if self.between is not None:
+            self.between()
         return piece
 
     def extend(self, kept: bytes, length: int) -> bytes:

@@ -34,6 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     common.add_capture(parser)
     common.add_keys(parser)
     common.add_conversation(parser)
+    common.add_expected(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--format", choices=FORMATS, default="text", metavar="FORMAT", help=", ".join(FORMATS))
     out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
@@ -42,6 +43,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--redact", action="store_true", default=None, help="shorten device IDs and addresses, for posting"
     )
     out.add_argument("--no-redact", dest="redact", action="store_false", help="do not (Markdown redacts by itself)")
+    out.add_argument(
+        "--statistics", action="store_true", help="append a table of round trips, login times, repeats and pings"
+    )
     out.add_argument("--quiet", action="store_true", help="state, sentence and first step only")
     out.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
     out.add_argument("--show-secrets", action="store_true", help="session keys in JSON")
@@ -73,9 +77,14 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
         redactor = Redactor(trace)
     pieces: Iterable[str]
     if arguments.format == "text":
-        from analyzer.report.text import text_report
+        from analyzer.report.text import finish, text_report
 
         pieces = [text_report(trace, os.path.basename(name) if redact else name, style)]
+        if arguments.statistics:
+            from analyzer.report.figures import statistics_table
+
+            table = statistics_table(trace, style)
+            pieces = [*pieces, finish(["", *table], style)] if table else pieces
     elif arguments.format == "markdown":
         from analyzer.report.markdown import markdown_report
 

@@ -20,6 +20,7 @@ from analyzer.wording import number, plural, printable
 
 if TYPE_CHECKING:
     from analyzer.capture import Capture
+    from analyzer.expected import ExpectedServer
     from analyzer.keys import KeyRing
     from analyzer.trace import Trace
 
@@ -70,6 +71,7 @@ def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
             ports=ports(arguments),
             stdin=standard_input(arguments.capture),
             progress=progress,
+            expect_servers=getattr(arguments, "expect_server", None) or (),
         )
     finally:
         progress.wipe()
@@ -165,6 +167,27 @@ def port(text: str) -> int:
 def ports(arguments: argparse.Namespace) -> tuple[int, ...]:
     """Return the ports to look at: the usual one, and those given."""
     return (SPARK_PORT, *(arguments.port or ()))
+
+
+def add_expected(parser: argparse.ArgumentParser) -> None:
+    """Declare where devices should call."""
+    parser.get_default("look").add_argument(
+        "--expect-server",
+        type=expected,
+        action="append",
+        metavar="HOST",
+        help="where devices should call, repeatable: address or name, also HOST:PORT; tells who calls elsewhere",
+    )
+
+
+def expected(text: str) -> ExpectedServer:
+    """Return a server, or complain in one line."""
+    from analyzer.expected import ExpectedServer, ExpectedServerError
+
+    try:
+        return ExpectedServer.parse(text)
+    except ExpectedServerError as error:
+        raise UsageError(f"--expect-server {error}") from error
 
 
 def whole_number(option: str) -> Callable[[str], int]:
@@ -277,7 +300,8 @@ class Progress:
             return
         self._last = now
         position = capture.position
-        done = f"{100 * position.done // position.total} %" if position.total else f"{number(trace.packets)} packets"
+        packets = sum(file.packets for file in capture.files)
+        done = f"{100 * position.done // position.total} %" if position.total else f"{number(packets)} packets"
         name = printable(os.path.basename(position.path))
         text = f"Reading {name} · {done} · {number(len(trace.conversations))} attempts"
         sys.stderr.write("\r" + text.ljust(self._shown)[:79])

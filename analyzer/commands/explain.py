@@ -13,7 +13,9 @@ from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
 from analyzer.findings import FINDINGS, FindingSpec
 from analyzer.handshake import STEPS
+from analyzer.report.ladder import draw, drawing_of
 from analyzer.report.style import Style
+from analyzer.report.text import LABEL as IN_REPORTS
 from analyzer.report.text import finish, numbered
 from analyzer.streams import Hole, Sender
 from analyzer.wording import number, wrap
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 80
 LABEL: Final = 9
+KEY_NAMES: Final = 16
 SIGHTINGS: Final = 5
 BYTES_SHOWN: Final = 8
 MOST_SEGMENTS: Final = 500_000
@@ -39,6 +42,10 @@ A finding by its code, a row that Wireshark showed (with a CAPTURE: which packet
 and which bytes made it), or "capture": how to make one. Alone: all findings."""
 ANY_SERVER: Final = {"server": "SERVER", "port": "5683", "mac": ""}
 """What stands in the steps of a finding where no capture is at hand."""
+LED_TELLS_NOTHING: Final = "It tells nothing of this."
+IN_BRACKETS: Final = "In brackets: not on every such connection."
+WITH_KEYS: Final = "sparkshark analyze CAPTURE --keys FILE_OR_FOLDER"
+NO_KEY_HELPS: Final = "None is needed, and none would tell more."
 EXAMPLES: Final = """\
 examples
   sparkshark explain SPK206
@@ -89,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif what == "capture" and arguments.capture is None:
         sys.stdout.write(finish(CAPTURE_GUIDE.splitlines(), style))
     elif what.upper() in FINDINGS:
-        sys.stdout.write(finish(explanation(FINDINGS[what.upper()]), style))
+        sys.stdout.write(page(FINDINGS[what.upper()], style))
     elif re.fullmatch(r"(?i)spk ?-?\d*", what):
         near = _nearest(what.upper())
         hint = f"Did you mean {near}? " if near else ""
@@ -99,26 +106,87 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def page(spec: FindingSpec, style: Style) -> str:
+    """Return the page of one finding as it is put on a screen."""
+    return finish(explanation(spec), style, bold=_commands_of(spec))
+
+
 def explanation(spec: FindingSpec) -> list[str]:
-    """Return the page of one finding."""
+    """Return the lines of that page: what it is and what to do, how it looks, what would settle it, and the rest."""
     lines = [f"{spec.code}  {spec.title}".ljust(WIDTH - len(spec.severity)) + spec.severity]
-    for label, text in (
-        ("Means", spec.means),
-        ("Looks", spec.looks),
-        ("LED", spec.led),
-        ("Causes", " · ".join(spec.causes)),
-        ("Settle", spec.settle),
+    for group in (
+        _what_it_is(spec),
+        _on_the_wire(spec),
+        _how_to_be_sure(spec),
+        _in_other_words(spec),
+        _where_from(spec),
     ):
-        lines += _paragraph(label, text)
-    if spec.fix:
-        steps = tuple(re.sub(r"\{(\w+)\}", lambda m: ANY_SERVER.get(m[1], m[1].upper()), step) for step in spec.fix)
-        shifted = numbered("Fix", steps)
-        lines += [f"{line[:LABEL]}{line[13:]}" if line[:13].strip() in ("", "Fix") else line for line in shifted]
-    if spec.not_it:
-        others = [f"{FINDINGS[code].short} ({code}): {how}" for code, how in spec.not_it]
-        lines += _paragraph("Not it", " · ".join(others))
-    lines += _paragraph("Engineer", spec.engineer)
-    return [*lines, *_paragraph("Source", spec.source)]
+        if group:
+            lines += ["", *group] if len(lines) > 1 else group
+    return lines
+
+
+def _what_it_is(spec: FindingSpec) -> list[str]:
+    lines = _paragraph("Means", spec.means)
+    lines += _paragraph("LED", spec.led or LED_TELLS_NOTHING)
+    lines += _paragraph("Causes", " · ".join(spec.causes))
+    if not spec.fix:
+        return lines + _paragraph("Fix", spec.no_fix)
+    steps = numbered("Fix", tuple(_filled(step) for step in spec.fix), WIDTH + IN_REPORTS - LABEL)
+    shift = slice(LABEL, IN_REPORTS)
+    return lines + [line[: shift.start] + line[shift.stop :] for line in steps]
+
+
+def _filled(text: str) -> str:
+    """Put what stands for a name where no capture gives it."""
+    return re.sub(r"\{(\w+)\}", lambda found: ANY_SERVER.get(found[1], found[1].upper()), text)
+
+
+def _on_the_wire(spec: FindingSpec) -> list[str]:
+    lines = _paragraph("Looks", spec.looks)
+    if spec.ladder:
+        lines += draw(drawing_of(spec.ladder), WIDTH, "Wire")
+    if any(step.sometimes for step in spec.ladder):
+        lines += _paragraph(" ", IN_BRACKETS)
+    return lines
+
+
+def _how_to_be_sure(spec: FindingSpec) -> list[str]:
+    lines = _paragraph("Settle", spec.settle)
+    for index, (key, proves) in enumerate(spec.keys):
+        lead = f"{'Keys' if index == 0 else '':<{LABEL}}{key:<{KEY_NAMES}}"
+        wrapped = wrap(proves, WIDTH - len(lead))
+        lines += [f"{lead if n == 0 else '':<{len(lead)}}{line}" for n, line in enumerate(wrapped)]
+    if not spec.keys:
+        lines += _paragraph("Keys", NO_KEY_HELPS)
+    elif spec.ladder:
+        lines.append(f"{'':<{LABEL}}  {WITH_KEYS}")
+    for index, (code, how) in enumerate(spec.not_it):
+        lines += _paragraph("" if index else "Not it", f"{code} {FINDINGS[code].short}: {how}", deeper=7)
+    return lines
+
+
+def _in_other_words(spec: FindingSpec) -> list[str]:
+    """The commands for each board and each generation of the command line."""
+    lines: list[str] = []
+    for recipe in spec.recipes:
+        lines += _paragraph("" if lines else "Commands", recipe.goal)
+        lines += [f"{'':<{LABEL}}  {_filled(command)}" for command in recipe.commands]
+    return lines
+
+
+def _where_from(spec: FindingSpec) -> list[str]:
+    lines = _paragraph("Engineer", spec.engineer)
+    lines += _paragraph("Source", spec.source)
+    return lines + _paragraph("Seen in", " · ".join(spec.seen_in))
+
+
+def _commands_of(spec: FindingSpec) -> frozenset[str]:
+    """What stands in the page to be pasted: bold on a terminal."""
+    steps = [step for step in spec.fix if step.startswith("  ")]
+    return frozenset(
+        _filled(line).strip() for line in (WITH_KEYS, *steps, *(c for r in spec.recipes for c in r.commands))
+    )
 
 
 def _nearest(code: str) -> str | None:
@@ -129,10 +197,10 @@ def _nearest(code: str) -> str | None:
     return near[0] if near else None
 
 
-def _paragraph(label: str, text: str) -> list[str]:
+def _paragraph(label: str, text: str, deeper: int = 0) -> list[str]:
     if not text:
         return []
-    wrapped = wrap(text, WIDTH - LABEL)
+    wrapped = wrap(text, WIDTH - LABEL, then=" " * deeper)
     return [f"{label if index == 0 else '':<{LABEL}}{line}" for index, line in enumerate(wrapped)]
 
 
@@ -235,4 +303,4 @@ class _Tap:
         self._offset[sender] += hole.length
 
 
-__all__ = ["Style", "add", "explanation", "run"]
+__all__ = ["Style", "add", "explanation", "page", "run"]

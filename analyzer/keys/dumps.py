@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from analyzer.catalogue import BOARD_SLOTS, READ_SLOT
 from analyzer.keys import firmware
 from analyzer.keys.model import Key, KeyFile, KeyPart, ServerAddress
 from analyzer.keys.structures import Found, read_structure
@@ -24,7 +25,7 @@ ERASED_SLOT: Final = "the slot of the {what} is erased"
 MOST_KEYS: Final = 16
 """Keys listed of one file; a flash chip holds three or four."""
 
-READ_CORE_KEY: Final = "dfu-util -d 1d50:607f -a 1 -s 0x00002000:1024 -U FILE"
+READ_CORE_KEY: Final = READ_SLOT.format(usb=BOARD_SLOTS["Core"][0], slot=BOARD_SLOTS["Core"][1], file="FILE")
 
 ADDRESS_AT: Final = 384
 PORT_AT: Final = 450

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from analyzer.catalogue import GENERATIONS, SERVERS
 from analyzer.coap import ACK, EMPTY, MAX_AGE, CoapMessage
 from analyzer.messages.values import HELLO_3X_SIZE
 
-G1A, G1B, G2A, G2B, G2C, G2D = "G1a", "G1b", "G2a", "G2b", "G2c", "G2d"
+G1A, G1B, G2A, G2B, G2C, G2D = GENERATIONS
 G2B_OR_G2C: Final = "G2b or G2c"
 """Photon 1.2 to 1.5: the Hello is the same on both sides of the 1.5 that parts the two."""
 
 CORE, PHOTON, P1, ELECTRON = 0, 6, 8, 10
 
-LEGACY, COMMUNITY = "legacy", "community"
+LEGACY, COMMUNITY = SERVERS
 
 HIGH_FIRST, LOW_FIRST, EITHER_ORDER, NEITHER_ORDER = "high-first", "low-first", "either", "neither"
 

@@ -1,6 +1,6 @@
 """From a captured packet to what it is.
 
-Nearly every packet of nearly every capture is TCP over IPv4 over plain Ethernet. `Decoder.decode` reads that
+Nearly every packet of nearly every capture is TCP or UDP over IPv4 over plain Ethernet. `Decoder.decode` reads that
 shape at once; all others go header by header through `analyzer.network.link` and `analyzer.network.ip`.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from analyzer.capture.packet import Packet
 from analyzer.network.fragments import Fragments
 from analyzer.network.frame import Frame, Stop
-from analyzer.network.ip import ICMP, ICMP6, TCP, UDP, Ip, read_extensions, read_ip, read_tunnel
+from analyzer.network.ip import ICMP, ICMP6, TCP, UDP, VXLAN_PORT, Ip, read_extensions, read_ip, read_tunnel
 from analyzer.network.link import ARP, IPV4, IPV6, LINKS
 from analyzer.network.units import Arp, Datagram, IcmpError, Other, Segment, Unit
 
@@ -29,6 +29,9 @@ ETHERNET: Final = 1
 # The same without Ethernet, for the link layers in front of it that need more than a glance.
 PLAIN_IP: Final = Struct("!BxHHHBBxx4s4s HHIIHH4x").unpack_from
 PLAIN_IP_SIZE: Final = 40
+UDP_HEADER: Final = 8
+SMALLEST_UDP: Final = 20 + UDP_HEADER
+"""Bytes of the headers of a datagram, IP's included."""
 TCP_HEADER: Final = Struct("!HHIIHH4x").unpack
 
 # Types of ICMP and ICMPv6 that complain about a packet and quote it. A redirect quotes one as well, but
@@ -37,6 +40,12 @@ ICMP_ERRORS: Final = {
     4: frozenset((3, 4, 11, 12)),  # unreachable, source quench, time exceeded, parameter problem
     6: frozenset((1, 2, 3, 4)),  # unreachable, too big, time exceeded, parameter problem
 }
+
+NEIGHBOUR_MESSAGES: Final = {135: 1, 136: 2}
+"""Types of ICMPv6 by which a neighbour is asked for and answers (RFC 4861), as the operations of ARP."""
+NEIGHBOUR_HOPS: Final = 255
+"""They come from the same network: no router has handled them (RFC 4861 7.1.1)."""
+MULTICAST: Final = 0xFF
 
 
 def tcp_ports(packet: Packet) -> tuple[int, int] | None:
@@ -123,6 +132,22 @@ class Decoder:
                         target_mac,
                         data[34:end],
                         len(data) >= end,
+                    )
+            elif version_size == 0x45 and protocol == UDP and kind == IPV4 and not fragment & 0x3FFF:
+                size = seq >> 16  # that is where a datagram has its length
+                length = min(total - SMALLEST_UDP, size - UDP_HEADER)
+                if length >= 0 and VXLAN_PORT not in (source_port, target_port):
+                    end = 14 + SMALLEST_UDP + length
+                    return Datagram(
+                        packet.number,
+                        packet.time_ns,
+                        source,
+                        source_port,
+                        target,
+                        target_port,
+                        length,
+                        data[14 + SMALLEST_UDP : end],
+                        source_mac,
                     )
         return self._decode_any(packet)
 
@@ -277,10 +302,10 @@ def udp(packet: Packet, frame: Frame, ip: Ip) -> Datagram:
     """RFC 768."""
     source_port, target_port, size = frame.number(2), frame.number(2), frame.number(2)
     frame.skip(2)
-    if 0 < size < 8:
+    if 0 < size < UDP_HEADER:
         raise Stop("ip")
     if size:  # zero is left by segmentation offload
-        frame.limit(size - 8)
+        frame.limit(size - UDP_HEADER)
     return Datagram(
         packet.number,
         packet.time_ns,
@@ -294,9 +319,11 @@ def udp(packet: Packet, frame: Frame, ip: Ip) -> Datagram:
     )
 
 
-def icmp(packet: Packet, frame: Frame, ip: Ip) -> IcmpError:
+def icmp(packet: Packet, frame: Frame, ip: Ip) -> IcmpError | Arp:
     """RFC 792 and RFC 4443: type, code, checksum and four bytes more, then the packet complained of."""
     kind, code = frame.number(1), frame.number(1)
+    if ip.version == 6 and kind in NEIGHBOUR_MESSAGES:
+        return neighbour(packet, frame, ip, NEIGHBOUR_MESSAGES[kind])
     if kind not in ICMP_ERRORS[ip.version]:
         raise Stop("icmp")
     source_port = target_port = None
@@ -322,6 +349,24 @@ def icmp(packet: Packet, frame: Frame, ip: Ip) -> IcmpError:
         quoted.target,
         target_port,
     )
+
+
+def neighbour(packet: Packet, frame: Frame, ip: Ip, operation: int) -> Arp:
+    """RFC 4861 4.3 and 4.4: who has this address, and the answer.
+
+    A machine that tries an address out before it takes it (RFC 4862 5.4) asks from no address, and an announcement
+    to all is no answer to anybody.
+    """
+    try:
+        frame.skip(6)
+        about = frame.take(16)
+    except Stop:
+        raise Stop("icmp") from None
+    asker = ip.source if operation == 1 else ip.target
+    if ip.ttl != NEIGHBOUR_HOPS or asker == bytes(16) or asker[0] == MULTICAST:
+        raise Stop("icmp")
+    ends = (ip.source, about) if operation == 1 else (about, ip.target)
+    return Arp(packet.number, packet.time_ns, operation, frame.source_mac, *ends)
 
 
 TRANSPORTS: Final[Mapping[tuple[int, int], Callable[[Packet, Frame, Ip], Unit]]] = {

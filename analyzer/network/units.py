@@ -96,12 +96,16 @@ class Datagram:
 
 @dataclass(slots=True)
 class Arp:
-    """An ARP packet for IPv4: ``operation`` 1 asks, 2 answers."""
+    """An ARP packet for IPv4, or its counterpart for IPv6 (neighbour discovery): ``operation`` 1 asks, 2 answers.
+
+    ``sender`` is who asks, or whose address is told; ``target`` whose address is asked for, or who is told.
+    ``sender_mac`` is that of the link layer for IPv6, None where it has none.
+    """
 
     number: int
     time_ns: int
     operation: int
-    sender_mac: bytes
+    sender_mac: bytes | None
     sender: bytes
     target: bytes
 

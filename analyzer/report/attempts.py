@@ -6,10 +6,11 @@ import re
 from typing import Final
 
 from analyzer.conversation import Conversation
+from analyzer.histories import pauses
+from analyzer.report.story import STEP_NAMES, Story
 from analyzer.report.style import columns
-from analyzer.report.verdict import STEP_NAMES, Story
 from analyzer.streams import Sender
-from analyzer.wording import clock, duration, number, span, wrap
+from analyzer.wording import clock, duration, moment, number, span, wrap
 
 ALIKE: Final = 1.2
 """Pauses that differ by less than this factor are told as one."""
@@ -21,7 +22,7 @@ BINS: Final = 36
 def others(story: Story, drawn: Conversation, width: int) -> list[str]:
     """Tell of the attempts that are not drawn, and of the pauses between them."""
     lines = []
-    pauses = _pauses(story)
+    waited = pauses(story.conversations)
     for index, c in enumerate(story.conversations, 1):
         if c is drawn:
             continue
@@ -30,20 +31,12 @@ def others(story: Story, drawn: Conversation, width: int) -> list[str]:
         text = f"Attempt {index} (packet{several} {span(c.first_packet, c.last_packet)}): "
         text += f"as attempt {story.conversations.index(drawn) + 1}." if same else f"{ending_text(c)}."
         lines.append(text)
-    if pauses:
-        shortest, longest = min(pauses), max(pauses)
+    if waited:
+        shortest, longest = min(waited), max(waited)
         alike = longest <= ALIKE * shortest
-        told = duration(sorted(pauses)[len(pauses) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
+        told = duration(sorted(waited)[len(waited) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
         lines[-1] += f" Pause between attempts: {told}."
     return [part for line in lines for part in wrap(line, width, first="  ", then="    ")]
-
-
-def _pauses(story: Story) -> list[int]:
-    found = []
-    for earlier, later in zip(story.conversations, story.conversations[1:], strict=False):
-        closed = earlier.closings[0].time_ns if earlier.closings else earlier.end_ns
-        found.append(max(0, later.start_ns - max(closed, earlier.end_ns)))
-    return found
 
 
 def ending(c: Conversation) -> tuple[str, str, bool]:
@@ -93,5 +86,11 @@ def endings(story: Story) -> list[str]:
         bar = "".join("▇" if n else " " for n in bins)
         rate = (len(story.conversations) - 1) * 3600e9 / (ended - begun)
         pace = f"{rate:,.0f} an hour" if rate < 7200 else f"{rate / 3600:,.1f} a second"
-        lines.append(f"  {clock(begun)} {bar} {clock(ended)}   {pace}")
+        lines.append(f"  {_when(begun, ended)} {bar} {_when(ended, begun)}   {pace}")
     return lines
+
+
+def _when(time_ns: int, other_ns: int) -> str:
+    """Return the time of day, behind month and day where the other moment is on another one."""
+    date, other = moment(time_ns)[:10], moment(other_ns)[:10]
+    return clock(time_ns) if date == other else f"{date[5:]} {clock(time_ns)}"

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from analyzer.conversation import Conversation
+from analyzer.devices import Device
 from analyzer.findings import Finding, NotChecked
 from analyzer.handshake import Part
-from analyzer.report.exact import Instant, pieces
+from analyzer.histories import Attempt, History, Outcome, ServerHistory, histories, servers
+from analyzer.recognition import Recognised
+from analyzer.report.exact import Instant, line, pieces
+from analyzer.report.figures import conversation_json, device_json
+from analyzer.report.story import in_order
 from analyzer.seen import Endpoint
 from analyzer.streams import Sender
 from analyzer.trace import Trace
@@ -29,6 +34,7 @@ def document(trace: Trace, *, redacted: bool = False, show_secrets: bool = False
         **_head(redacted),
         "captures": captures(trace),
         "conversations": (conversation(c, trace, show_secrets=show_secrets) for c in trace.conversations),
+        **_population(trace),
         "findings": (finding(f, trace) for f in trace.findings),
         "not_checked": [not_checked(item) for item in trace.not_checked],
     }
@@ -40,13 +46,25 @@ def _head(redacted: bool) -> Json:
 
 
 def json_text(trace: Trace, *, redacted: bool = False, show_secrets: bool = False) -> Iterator[str]:
-    """Yield the document as indented JSON."""
-    yield from pieces(document(trace, redacted=redacted, show_secrets=show_secrets), indent=1)
+    """Yield the document as indented JSON, each message on a line."""
+    whole = document(trace, redacted=redacted, show_secrets=show_secrets)
+    digits = trace.time_digits
+    whole["conversations"] = (
+        # Each message on one line: it is read more easily, and written several times as fast.
+        {
+            **conversation(c, trace, show_secrets=show_secrets),
+            "messages": (line(message(m, digits)) for m in c.messages),
+        }
+        for c in trace.conversations
+    )
+    yield from pieces(whole, indent=1)
     yield "\n"
 
 
 def json_lines(trace: Trace, *, redacted: bool = False, show_secrets: bool = False) -> Iterator[str]:
-    """Yield one line per capture, conversation (with its messages after it), finding and unmade check."""
+    """Yield one line per capture, conversation (with its messages after it), device, server, finding and unmade
+    check.
+    """
     head = _head(redacted)
     for item in captures(trace):
         yield _line("capture", {**head, **item})
@@ -57,6 +75,9 @@ def json_lines(trace: Trace, *, redacted: bool = False, show_secrets: bool = Fal
         yield _line("conversation", data)
         for message in messages:  # type: ignore[attr-defined]
             yield _line("message", {"conversation": c.number, **message})
+    for kind, items in _population(trace).items():
+        for item in items:
+            yield _line(kind.removesuffix("s"), item)
     for f in trace.findings:
         yield _line("finding", finding(f, trace))
     for unmade in trace.not_checked:
@@ -64,7 +85,7 @@ def json_lines(trace: Trace, *, redacted: bool = False, show_secrets: bool = Fal
 
 
 def _line(kind: str, data: Json) -> str:
-    return "".join(pieces({"kind": kind, **data})) + "\n"
+    return line({"kind": kind, **data}) + "\n"
 
 
 def captures(trace: Trace) -> list[Json]:
@@ -113,6 +134,26 @@ def conversation(c: Conversation, trace: Trace, *, show_secrets: bool = False) -
         ],
         "messages": [message(m, digits) for m in c.messages],
         "firmware": _firmware(c),
+        "recognised": _recognised(c),
+        "statistics": conversation_json(c, digits),
+    }
+
+
+def _recognised(c: Conversation) -> Json:
+    """Return who the two ends can be; null for an end of which nothing is known."""
+    known = c.recognised
+    return {
+        "firmware": _candidates(known.firmware) if known is not None and known.firmware is not None else None,
+        "server": _candidates(known.server) if known is not None and known.server is not None else None,
+    }
+
+
+def _candidates(found: Recognised) -> Json:
+    return {
+        "name": found.name,
+        "candidates": list(found.candidates),
+        "confidence": str(found.confidence),
+        "evidence": [{"text": e.text, "packets": list(e.packets)} for e in found.evidence],
     }
 
 
@@ -233,7 +274,81 @@ def finding(f: Finding, trace: Trace) -> Json:
         "last_seen": _instant(f.last_ns, digits),
         "cadence_s": f.cadence_s,
         "device": f.device,
+        "caused_by": f.caused_by,
     }
+
+
+def _population(trace: Trace) -> dict[str, list[Json]]:
+    every = histories(trace)
+    digits = trace.time_digits
+    return {
+        "devices": [device(history, digits) for history in every],
+        "servers": [server(history, digits) for history in servers(every)],
+    }
+
+
+def device(history: History, digits: int) -> Json:
+    """Return what became of one device over the whole capture."""
+    own, conversations, pattern = history.device, history.device.conversations, history.pattern
+    lead = next(iter(in_order(history.findings)), None)
+    return {
+        "device": {**_device(own), "ips": own.addresses},
+        "state": str(history.course),
+        "attempts": len(history.attempts),
+        **{str(outcome): history.count(outcome) for outcome in Outcome},
+        "first_seen": Instant(conversations[0].start_ns, digits),
+        "last_seen": Instant(max(c.end_ns for c in conversations), digits),
+        "pattern": pattern
+        and {
+            "kind": pattern.kind,
+            "pauses": pattern.count,
+            "first_s": Instant(pattern.first_ns, digits),
+            "shortest_s": Instant(pattern.shortest_ns, digits),
+            "median_s": Instant(pattern.median_ns, digits),
+            "longest_s": Instant(pattern.longest_ns, digits),
+        },
+        "changes": [
+            {
+                "after": {"time": Instant(change.before_ns, digits), "packet": change.before_packet},
+                "time": Instant(change.time_ns, digits),
+                "packet": change.packet,
+                "from": str(change.was),
+                "to": str(change.became),
+                "finding": change.code,
+            }
+            for change in history.changes
+        ],
+        "conversations": [c.number for c in conversations],
+        "leads": lead.code if lead is not None else None,
+        "statistics": device_json(conversations, digits),
+    }
+
+
+def server(history: ServerHistory, digits: int) -> Json:
+    """Return how the devices fare that call one server; ``together`` are those that fail for one reason."""
+    together = history.together
+    return {
+        "ip": history.ip,
+        "port": history.port,
+        "devices": len(history.members),
+        "failing": len(history.failing),
+        "since": together and _place_of(together.since, digits),
+        "together": together
+        and {
+            "devices": [_device(member.history.device) for member in together.members],
+            "finding": together.look,
+            "worked_before": together.worked_before,
+            "last_success": together.last_success and _place_of(together.last_success, digits),
+        },
+    }
+
+
+def _device(own: Device) -> Json:
+    return {"ip": own.addresses[-1], "mac": own.mac.hex(":") if own.mac else None, "id": own.id}
+
+
+def _place_of(attempt: Attempt, digits: int) -> Json:
+    return {"time": Instant(attempt.time_ns, digits), "packet": attempt.packet}
 
 
 def not_checked(item: NotChecked) -> Json:

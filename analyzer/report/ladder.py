@@ -1,17 +1,21 @@
 """The drawing of one connection: who sent what when, who was silent, who closed.
 
-`ladder` makes rows of plain data; `draw` puts them between two rails, in 80 columns. Bare acknowledgements and
-keep-alives are not drawn; what came in several tries or pieces is one row that says so.
+`ladder` makes rows of plain data, of one connection, and `drawing_of` of what a finding looks like; `draw` puts them
+between two rails, in 80 columns. Bare acknowledgements and keep-alives are not drawn; what came in several tries or
+pieces is one row that says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from analyzer.conversation import Conversation
+from analyzer.findings.model import Act, LadderStep
+from analyzer.findings.steps import GREETING, REPLY, WHO_I_AM
 from analyzer.handshake import Part
-from analyzer.report.verdict import Mark
+from analyzer.report.story import Mark
 from analyzer.seen import FrameSeen
 from analyzer.streams import Sender
 from analyzer.wording import duration, number, plural, size, span, wrap
@@ -24,12 +28,11 @@ LATE_HELLO: Final = 5 * NS
 INNER: Final = 22
 MEANING: Final = 46
 """Columns before the meaning of a row."""
-HEADING: Final = "  packet    waited  DEVICE            SERVER"
-MEANINGS: Final = {
-    "nonce": "greeting: a random number",
-    "identity": "who I am, locked for the server",
-    "session": "reply, locked for the device",
-}
+HEADINGS: Final = "waited  DEVICE            SERVER"
+PACKETS: Final = 8
+WAITED: Final = 18
+"""Columns up to the end of the packet numbers, and of what was waited."""
+MEANINGS: Final = {"nonce": GREETING.note, "identity": WHO_I_AM.note, "session": REPLY.note}
 DRAWN_DEAD: Final = 3
 
 
@@ -46,6 +49,7 @@ class Row:
     silence: bool = False
     waited_ns: int | None = None
     end_ns: int | None = None  # of a row that stands for several packets
+    usually: str = ""  # in place of what was waited, where no one connection is drawn
 
 
 def ladder(c: Conversation) -> list[Row]:
@@ -257,15 +261,52 @@ def _last_turn(c: Conversation) -> int | None:
     return c.connected.time_ns if c.connected else None
 
 
-def draw(rows: list[Row], width: int = 80) -> list[str]:
-    """Return the rows as text between two rails."""
-    lines = [HEADING]
+def drawing_of(steps: Iterable[LadderStep]) -> list[Row]:
+    """Return the rows of a finding's own ladder: the same drawing, of no connection in particular. What is not part of
+    every such connection stands in brackets."""
+    return [_row_of(step) for step in steps]
+
+
+def _row_of(step: LadderStep) -> Row:
+    label = step.label or (_sizes(step.sizes) if step.sizes else str(step.act))
+    label = f"({label})" if step.sometimes else label
+    row = Row("", None, label, step.note, step.sender, usually=_usual(step.wait))
+    row.closes = step.act in (Act.CLOSE, Act.RESET)
+    row.silence = step.act in (Act.SILENCE, Act.HOLE)
+    return row
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+    """Return ``18 or 34 bytes``; of more than two the least and the largest."""
+    ordered = sorted(sizes)
+    if len(ordered) > 2:
+        return f"{number(ordered[0])} to {size(ordered[-1])}"
+    return " or ".join([*map(number, ordered[:-1]), size(ordered[-1])])
+
+
+def _usual(wait: tuple[float, float] | None) -> str:
+    """Return what passes before a step: ``15 s``, ``under 1 s``, ``over 5 s``, ``10–30 s``."""
+    if wait is None:
+        return ""
+    least, most = (f"{seconds:g}" for seconds in wait)
+    if wait[0] == wait[1]:
+        return f"{least} s"
+    if not wait[0]:
+        return f"under {most} s"
+    return f"over {least} s" if wait[1] == float("inf") else f"{least}–{most} s"
+
+
+def draw(rows: list[Row], width: int = 80, label: str = f"{'packet':>{PACKETS}}") -> list[str]:
+    """Return the rows as text between two rails; ``label`` stands before the headings."""
+    lines = [label + HEADINGS.rjust(WAITED - len("waited") + len(HEADINGS) - len(label))]
     for row in rows:
-        waited = duration(row.waited_ns) if row.waited_ns is not None else ""
-        head = f"{row.packets:>8}{waited:>10}  "
+        waited = duration(row.waited_ns) if row.waited_ns is not None else row.usually
+        # What usually passes takes more room, and no packet numbers are beside it.
+        head = f"{row.packets:>{PACKETS}}{waited:>{WAITED - PACKETS}}" if row.packets else f"{waited:>{WAITED}}"
         meaning = wrap(row.meaning, width - MEANING) or [""]
-        lines.append(f"{head}{_rails(row)}  {meaning[0]}".rstrip())
-        lines += [f"{'':20}│{'':{INNER}}│  {more}" for more in meaning[1:]]
+        lines.append(f"{head}  {_rails(row)}  {meaning[0]}".rstrip())
+        rail = "┊" if row.silence else "│"
+        lines += [f"{'':20}{rail}{'':{INNER}}{rail}  {more}" for more in meaning[1:]]
     return lines
 
 
@@ -274,7 +315,7 @@ def _rails(row: Row) -> str:
         return f"┊{row.label.center(INNER)}┊"
     left, right = "│", "│"
     if row.sender is None:
-        left = right = "●"
+        left = right = str(Mark.FAILS) if row.closes else "●"
         body = _dashes(f" {row.label} ", INNER)
     elif row.sender is Sender.DEVICE:
         body = _dashes(f" {row.label} ", INNER - 1) + "▶"

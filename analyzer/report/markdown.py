@@ -6,14 +6,19 @@ import re
 from typing import Final
 
 from analyzer.findings import CONFIDENCE_WORDS
+from analyzer.report.figures import figures
 from analyzer.report.ladder import ladder
+from analyzer.report.past import Times
+from analyzer.report.recognised import recognised_line
 from analyzer.report.redact import Redactor
-from analyzer.report.verdict import Story, verdict_of
+from analyzer.report.story import Story
+from analyzer.report.verdict import histories_in_words, verdict_of
 from analyzer.trace import Trace
 from analyzer.wording import duration, endpoint, listing, plural, printable
 
 ROWS: Final = 12
 STORIES: Final = 3
+HISTORIES: Final = 2
 ACTIVE: Final = re.compile(r"\S*(?:@|://|www\.)\S*")
 """What a forum would turn into a link, or into a message to somebody."""
 
@@ -34,6 +39,12 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
     if first is not None and first.ruled_out:
         names = [n[0].lower() + n[1:] for n, _ in first.ruled_out]
         lines.append(f"- Ruled out: {_escape('; '.join(names))}")
+    lines += [f"- {_escape(text)}" for text in histories_in_words(verdict, Times.of(trace))[:HISTORIES]]
+    if first is not None and (measured := figures(first.conversations)):
+        lines.append(f"- {measured}")
+    told_of = recognised_line(first.conversations) if first is not None else ""
+    if told_of:
+        lines.append(f"- Recognised: {_escape(told_of)}")
     if first is not None:
         lines += ["", *_table(first)]
     else:

@@ -12,7 +12,9 @@ import re
 from collections import Counter
 from typing import Any, Final
 
+from analyzer.background import CLOUD_NAMES
 from analyzer.catalogue import FALLBACK_ADDRESS
+from analyzer.expected import stored_servers
 from analyzer.network.units import address_text
 from analyzer.report.exact import Digits, dumps
 from analyzer.trace import Trace
@@ -33,6 +35,8 @@ MESSAGE: Final = "plaintext"
 SIGNATURE: Final = "signature"
 """Names that only a message and only a session offer have."""
 CONTENTS: Final = ("payload", "plaintext", "token", "query", "path", "values")
+EVENT: Final = "busiest_event"
+"""Name of the one thing among the statistics that a device chose."""
 SESSION_KEY: Final = ("key",)
 """What a decrypted message says, and the key it was opened with: only its extent is told."""
 
@@ -66,6 +70,12 @@ class Redactor:
             self._address(lookup.asker, "Device")
         for error in around.complaints:
             self._address(address_text(error.reporter), "Router")
+        stored = [place for _, place in stored_servers(trace.keys)] if trace.keys is not None else []
+        for place in (*trace.expected, *stored):
+            if place.address is not None:
+                self._address(address_text(place.address), "Server")
+            elif place.name is not None and not place.name.endswith(CLOUD_NAMES):
+                self._name(place.name)
         ids = [c.device.id for c in trace.conversations] + [a.device_id for a in around.announcements.values()]
         for device_id in filter(None, ids):
             self._device_id(device_id)
@@ -126,6 +136,11 @@ class Redactor:
         self._named[name] += 1
         return self._keep(text, f"{name} {letter}", "addresses")
 
+    def _name(self, text: str) -> None:
+        if text not in self._replace:
+            self._keep(text, f"Name {device_letter(self._named['Name'])}", "names")
+            self._named["Name"] += 1
+
     def _device_id(self, text: str) -> str:
         return self._keep(text, f"{text[:4]}…{text[-4:]}", "device IDs")
 
@@ -147,7 +162,10 @@ class Redactor:
     def _value(self, value: Any) -> object:
         if isinstance(value, dict):
             secret = CONTENTS if MESSAGE in value else SESSION_KEY if SIGNATURE in value else ()
-            return {name: _extent(inner) if name in secret else self._value(inner) for name, inner in value.items()}
+            return {
+                name: _event(inner) if name == EVENT else _extent(inner) if name in secret else self._value(inner)
+                for name, inner in value.items()
+            }
         if isinstance(value, list):
             return [self._value(inner) for inner in value]
         return self.shorten(value) if type(value) is str else value
@@ -155,6 +173,11 @@ class Redactor:
 
 def _parsed(text: str) -> object:
     return json.loads(text, parse_float=Digits)
+
+
+def _event(value: Any) -> object:
+    """Return the busiest event with only the length of its name."""
+    return {**value, "name": _extent(value["name"])} if isinstance(value, dict) and "name" in value else value
 
 
 def _extent(value: object) -> object:

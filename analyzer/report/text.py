@@ -6,14 +6,19 @@ Built as plain lines; colour repeats a word and is added last, so that it can ne
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from analyzer.background import WEB_PORTS
 from analyzer.findings import Evidence, Finding, NotChecked
 from analyzer.report.attempts import endings, others
+from analyzer.report.figures import figures
 from analyzer.report.ladder import draw, ladder
+from analyzer.report.past import Times
+from analyzer.report.recognised import recognised_line
+from analyzer.report.story import STEP_NAMES, UNSAID, Mark, Story
 from analyzer.report.style import WIDTH, Style, columns
-from analyzer.report.verdict import STEP_NAMES, UNSAID, Mark, Story, Verdict, verdict_of
+from analyzer.report.verdict import Verdict, histories_in_words, verdict_of
 from analyzer.trace import Trace
 from analyzer.wording import duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
 
@@ -29,7 +34,10 @@ REASONS: Final = 8
 REASONS_EACH: Final = 4
 UNCHECKED: Final = 4
 DRAWN_STORIES: Final = 3
+LISTED_HISTORIES: Final = 5
 SHARED: Final = "The same in "
+HEALTHY: Final = "SPK001"
+"""Its evidence tells of the pings already."""
 COUNTED_FROM: Final = 10
 """From this count on the footer says how often a finding was made."""
 
@@ -53,14 +61,17 @@ def text_report(trace: Trace, name: str, style: Style | None = None) -> str:
     return finish(lines, style)
 
 
-def finish(lines: list[str], style: Style) -> str:
-    """Join lines, add colour where wanted, and reduce to ASCII where the output can take no more."""
+def finish(lines: list[str], style: Style, bold: Collection[str] = ()) -> str:
+    """Join lines, add colour where wanted, and reduce to ASCII where the output can take no more.
+
+    ``bold`` are lines, without their indent, that are commands wherever they stand.
+    """
     # Foreign text is escaped where it is quoted; escaping it once more here is the net below that.
     lines = [printable(line.rstrip()) for line in lines]
     if not style.unicode:
         lines = [part for line in lines for part in _in_ascii(line, style.width)]
     if style.colour:
-        lines = [_coloured(line) for line in lines]
+        lines = [f"{BOLD}{line}{RESET}" if line.strip() in bold else _coloured(line) for line in lines]
     return "\n".join(lines) + "\n"
 
 
@@ -93,7 +104,12 @@ def _headline(verdict: Verdict, name: str, style: Style) -> str:
 
 def _body(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     lines: list[str] = []
-    groups = [_sure_and_do(verdict, style), *_drawings(verdict, style), _reasons(trace, verdict, style)]
+    groups = [
+        _sure_and_do(verdict, style),
+        _history(trace, verdict, style),
+        *_drawings(verdict, style),
+        _reasons(trace, verdict, style),
+    ]
     for group in groups:
         if group:
             lines += ["", *group]
@@ -121,6 +137,19 @@ def _do_this(verdict: Verdict, style: Style) -> list[str]:
     return lines
 
 
+def _history(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
+    """What became of the devices over time, where there is something to tell; a few of them."""
+    times = Times.of(trace)
+    lines: list[str] = []
+    past = histories_in_words(verdict, times)
+    for text in past[:LISTED_HISTORIES]:
+        lines += block("" if lines else "History", text, style.width)
+    if len(past) > LISTED_HISTORIES:
+        more = plural(len(past) - LISTED_HISTORIES, "more device")
+        lines += block("", f"… {more}: --format json lists all", style.width)
+    return lines
+
+
 def _sharing(story: Story, verdict: Verdict) -> str:
     """Name the devices that the cause of ``story`` is told of."""
     names = [s.address for s in verdict.stories if _cause(s) == _cause(story)]
@@ -128,6 +157,8 @@ def _sharing(story: Story, verdict: Verdict) -> str:
 
 
 def _cause(story: Story) -> tuple[str, str]:
+    if story.together is not None:
+        return str(story.mark), f"shared {id(story.together)}"
     return story.state, story.lead.code if story.lead else ""
 
 
@@ -231,6 +262,10 @@ def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     unchecked = [item for s in verdict.stories[:DRAWN_STORIES] for item in s.unchecked if item.because not in told]
     for index, because in enumerate(_alike_once(unchecked)[:UNCHECKED]):
         lines += block("" if index else "Not checked", because, width)
+    measured = _figures(verdict)
+    if measured:
+        lines += block("Figures", measured, width)
+    lines += _recognised(verdict, width)
     shows = next((s.wireshark_shows for s in verdict.stories if s.wireshark_shows), None)
     if shows:
         lines += block("In Wireshark", shows, width)
@@ -238,6 +273,17 @@ def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
         around = not_spark(trace)
         if around:
             lines += block("Not Spark", around, width)
+    return lines
+
+
+def _recognised(verdict: Verdict, width: int) -> list[str]:
+    """Which firmware and which server it is, of one device for each cause."""
+    lines: list[str] = []
+    stories = _one_of_each_cause(verdict)
+    for story in stories:
+        if told := recognised_line(story.conversations):
+            whose = f"{story.address}: " if len(verdict.stories) > 1 else ""
+            lines += block("" if lines else "Recognised", whose + told, width)
     return lines
 
 
@@ -253,6 +299,15 @@ def _why(verdict: Verdict, width: int) -> list[str]:
     for text in _joined(verdict.evidence)[:REASONS]:
         lines += block("" if lines else "Why" if stories else "Seen", text, width)
     return lines
+
+
+def _figures(verdict: Verdict) -> str:
+    """What was measured of the device that is told of first."""
+    if not verdict.stories:
+        return ""
+    story = verdict.stories[0]
+    told = figures(story.conversations, pings=HEALTHY not in [finding.code for finding in story.said])
+    return f"{story.address}: {told}" if told and len(verdict.stories) > 1 else told
 
 
 def _joined(evidence: list[Evidence]) -> list[str]:

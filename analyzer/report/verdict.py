@@ -7,132 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
-from analyzer.conversation import Conversation
-from analyzer.findings import (
-    BAD,
-    CONFIDENCE_WORDS,
-    FINDINGS,
-    STATE_OF_GROUP,
-    Evidence,
-    Finding,
-    Group,
-    NotChecked,
-    RuledOut,
-    Severity,
-)
-from analyzer.streams import HoleReason
+from analyzer.findings import Evidence, Finding, NotChecked
+from analyzer.histories import Together, histories, servers
+from analyzer.report.past import Times, past_of, past_of_all
+from analyzer.report.several import common_steps, sum_up
+from analyzer.report.story import NO_TRAFFIC, Mark, Story, distinct, in_order, tell
+from analyzer.rules.expected import OTHER_SERVER
 from analyzer.trace import Trace
-from analyzer.wording import duration, listing, number, plural, size
+from analyzer.wording import listing, number, plural
 
-UNSAID: Final = ("SPK401", "SPK704")
-"""Remarks about the capture that are no reasons for a verdict."""
-SIDE_REMARKS: Final = ("SPK105", "SPK209", "SPK505", "SPK703", "SPK704", "SPK207", "SPK401")
-"""Remarks that are never a device's state, in the order in which they are told."""
-CAUSES: Final = ("SPK105", "SPK106")
-"""What may be the reason why nobody, or somebody else, answers: told, and mended, together with that."""
-CANNOT_TELL: Final = "CANNOT TELL"
-NOT_ANSWERING: Final = "NOT ANSWERING"
-"""One request of a session that goes on (SPK503)."""
-CONNECTED: Final = "CONNECTED"
-NO_TRAFFIC: Final = "NO SPARK TRAFFIC"
-FAILING: Final = "FAILING"
-"""What devices have in common that fail in different ways."""
-TOO_LITTLE: Final = "What the capture shows is too little for a verdict."
-LOGS_IN_NOW: Final = "The device logs in now (from packet {packet} on). Before that, {attempts} failed: {summary}"
-EARLIER_WORKED: Final = " {connections} worked."
-NO_SUCCESS: Final = " {attempts} in {span}, no success."
-ONE_WAY_WORKS: Final = (
-    "The device seems to log in and to stay connected, as far as one direction can show it: only packets"
-    " from the {sender} are in the capture."
-)
-WORKS_DESPITE: Final = "The device logs in and stays connected. {missing}"
-CUT_SHORT: Final = "The capture cut packets short, so {size} are missing in it; the connection had them."
-MISSES: Final = "The capture misses {size}; the connection does not."
-LOOKS_HEALTHY: Final = "; what follows it looks healthy."
-THE_SAME: Final = "The same for {names}."
-OTHER_WAYS: Final = "{devices} fail in other ways."
-SAME_SERVER: Final = "{names} {works} with the same server, so network and server are fine."
-WORKS: Final = ("logs in and stays connected", "log in and stay connected")
-"""Of one device, and of several."""
-REPEATED: Final = 9
-"""From more attempts than this on, the sentence tells how many there were."""
 COMMON_PORTS: Final = 4
-CAPTURE_AGAIN: Final = (
-    "Start the capture first, then press reset on the device, and wait 60 seconds. How to capture:",
-    "  sparkshark explain capture",
-)
-IF_IT_FAILS_AGAIN: Final = "Nothing, as long as it works. If it fails again:"
-STEP_NAMES: Final = {
-    "syn": "no answer",
-    "connected": "connected",
-    "nonce": "greeting",
-    "identity": "who I am",
-    "session": "reply",
-    "hello": "hello",
-    "established": "logged in",
-}
-"""How far a connection got, for people."""
-
-
-class Mark(StrEnum):
-    """How the state reads at a glance."""
-
-    FAILS = "✕"
-    WARNS = "~"
-    WORKS = "✓"
-    UNKNOWN = "?"
-
-
-@dataclass(slots=True)
-class Story:
-    """One device: everything that this capture tells about it."""
-
-    address: str
-    conversations: list[Conversation]
-    findings: list[Finding]  # worst first
-    unchecked: list[NotChecked]
-    state: str = ""
-    mark: Mark = Mark.UNKNOWN
-    sentence: str = ""
-    sure: str = ""
-    exemplar: Conversation | None = None
-    steps: tuple[str, ...] = ()  # what to do about it, in the form of `FindingSpec.fix`
-
-    @property
-    def lead(self) -> Finding | None:
-        """The finding to show first."""
-        return self.findings[0] if self.findings else None
-
-    @property
-    def said(self) -> list[Finding]:
-        """The findings whose evidence answers "why": those as grave as the leading one."""
-        bad = [f for f in self.findings if f.severity in BAD]
-        if bad:
-            return bad
-        return [f for f in self.findings if f.code not in UNSAID]
-
-    @property
-    def evidence(self) -> list[Evidence]:
-        """The reasons, each once."""
-        return list(_distinct(item for finding in self.said for item in finding.evidence))
-
-    @property
-    def ruled_out(self) -> list[tuple[str, str]]:
-        """(names, reason) of the look-alikes; those with one reason together."""
-        by_reason: dict[str, list[str]] = {}
-        for item in _unique(rule for finding in self.said for rule in finding.ruled_out):
-            by_reason.setdefault(item.because, []).append(FINDINGS[item.code].short)
-        return [
-            (names[0] + "".join(f", {n[0].lower()}{n[1:]}" for n in names[1:]), why) for why, names in by_reason.items()
-        ]
-
-    @property
-    def wireshark_shows(self) -> str | None:
-        """What Wireshark makes of it."""
-        return next((f.wireshark_shows for f in self.findings if f.wireshark_shows), None)
+ORDER: Final = (Mark.FAILS, Mark.WARNS, Mark.UNKNOWN, Mark.WORKS)
+"""Worst first."""
 
 
 @dataclass(slots=True)
@@ -152,7 +40,7 @@ class Verdict:
     @property
     def evidence(self) -> list[Evidence]:
         """What the findings about the capture itself rest on, each once."""
-        return list(_distinct(item for f in self.findings if f.code != "SPK704" for item in f.evidence))
+        return list(distinct(item for f in self.findings if f.code != "SPK704" for item in f.evidence))
 
     @property
     def lead(self) -> Finding | None:
@@ -164,9 +52,10 @@ class Verdict:
 
 def verdict_of(trace: Trace) -> Verdict:
     """Tell the stories of all devices and sum them up."""
-    stories = [_tell(story, trace) for story in _stories(trace)]
-    order = {Mark.FAILS: 0, Mark.WARNS: 1, Mark.UNKNOWN: 2, Mark.WORKS: 3}
-    stories.sort(key=lambda s: (order[s.mark], s.lead.rank if s.lead else (9, 9, 9), s.conversations[0].number))
+    stories = [tell(story) for story in _stories(trace)]
+    called, times = servers([s.history for s in stories]), Times.of(trace)
+    _share(stories, [server.together for server in called if server.together is not None], times)
+    stories.sort(key=_place)
     general = [f for f in trace.findings if f.device is None]
     if not stories:
         lead = general[0] if general else None
@@ -176,12 +65,60 @@ def verdict_of(trace: Trace) -> Verdict:
         only = stories[0]
         verdict = Verdict(only.state, only.mark, only.sentence, only.sure, steps=only.steps)
     else:
-        verdict = _several(stories)
-        verdict.steps = stories[0].steps
+        summary = sum_up(stories, called, times)
+        sentence = summary.sentence + _calling_elsewhere(stories)
+        verdict = Verdict(summary.state, summary.mark, sentence, summary.sure, steps=summary.steps)
     verdict.stories, verdict.findings = stories, general
     verdict.codes = _codes([*(f for story in stories for f in story.findings), *general])
     verdict.unchecked = [item for item in trace.not_checked if not item.conversations]
     return verdict
+
+
+def histories_in_words(verdict: Verdict, times: Times) -> list[str]:
+    """Return what became of the devices over time, where there is something to tell: of those together that fail
+    for one reason, of the others one by one.
+    """
+    told: dict[int, str] = {}
+    for story in verdict.stories:
+        together = story.together
+        text = past_of(story.history, times) if together is None else past_of_all(together, times)
+        if text and (together is not None or len(verdict.stories) == 1):
+            told.setdefault(id(together), text[0].upper() + text[1:])
+        elif text:
+            told[id(story)] = f"{story.address}: {text}"
+    return list(told.values())
+
+
+def _share(stories: list[Story], groups: list[Together], times: Times) -> None:
+    """Enter into each story what its device shares with others that fail; of several groups the largest."""
+    by_history = {id(story.history): story for story in stories}
+    for together in sorted(groups, key=lambda group: len(group.members)):
+        for member in together.members:
+            story = by_history[id(member.history)]
+            if story.mark is Mark.FAILS:
+                story.together = together
+    for story in stories:
+        if story.together is not None:
+            story.steps = common_steps(story, story.together, times)
+
+
+def _place(story: Story) -> tuple[int, int, tuple[int, int, int], int]:
+    """Worst first; what many share before what one has."""
+    shared = -len(story.together.members) if story.together is not None else 0
+    rank = story.lead.rank if story.lead else (9, 9, 9)
+    return ORDER.index(story.mark), shared, rank, story.conversations[0].number
+
+
+def _calling_elsewhere(stories: list[Story]) -> str:
+    """Say which devices call another server than the user named."""
+    others = [s.address for s in stories if any(f.details.get("why") == OTHER_SERVER for f in s.findings)]
+    if not others:
+        return ""
+    named = listing(others[:COMMON_PORTS])
+    more = f", {number(len(others) - COMMON_PORTS)} more" if len(others) > COMMON_PORTS else ""
+    call = "call" if len(others) > 1 else "calls"
+    count = f"{number(len(others))} of {plural(len(stories), 'device')}"
+    return f" {count} {call} another server than expected: {named}{more}."
 
 
 def _nothing_of_ours(trace: Trace, general: list[Finding]) -> str:
@@ -211,199 +148,14 @@ def _ports_alike(trace: Trace) -> list[str]:
 
 
 def _stories(trace: Trace) -> Iterable[Story]:
-    by_address: dict[str, list[Conversation]] = {}
-    for conversation in trace.conversations:
-        by_address.setdefault(conversation.device.ip, []).append(conversation)
-    findings: dict[str | None, list[Finding]] = {}
-    for finding in trace.findings:
-        findings.setdefault(finding.device, []).append(finding)
     unchecked: dict[int, list[NotChecked]] = {}
     for item in trace.not_checked:
         for number_ in item.conversations:
             unchecked.setdefault(number_, []).append(item)
-    for address, conversations in by_address.items():
-        own = {id(item): item for c in conversations for item in unchecked.get(c.number, ())}
-        yield Story(address, conversations, _in_order(findings.get(address, ())), list(own.values()))
-
-
-def _in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Faults first, then what works, then remarks; remarks that are never a device's state come last."""
-
-    def place(finding: Finding) -> tuple[int, tuple[int, int, int]]:
-        if finding.severity in BAD:
-            return 0, finding.rank
-        if finding.severity is Severity.OK:
-            return 1, finding.rank
-        return (3 + SIDE_REMARKS.index(finding.code) if finding.code in SIDE_REMARKS else 2), finding.rank
-
-    return sorted(findings, key=place)
-
-
-def _tell(story: Story, trace: Trace) -> Story:
-    """Fill in state, sentence, confidence and the conversation to draw."""
-    first = story.lead
-    by_number = {c.number: c for c in story.conversations}
-    story.exemplar = by_number.get(first.exemplar or 0) if first else None
-    story.exemplar = story.exemplar or story.conversations[0]
-    healthy = {n for f in story.findings if f.code == "SPK001" for n in f.conversations}
-    last = story.conversations[-1].number
-    if first is None or first.code == "SPK702":
-        story.state, story.mark = CANNOT_TELL, Mark.UNKNOWN
-        story.sentence = _why_unknown(story)
-    elif first.severity in BAD:
-        story.state, story.mark = STATE_OF_GROUP[first.spec.group], Mark.FAILS
-        if not any(by_number[n].reached == "established" for n in first.conversations if n in by_number):
-            story.state = "NOT CONNECTING"  # what never came up cannot drop
-        elif first.code == "SPK503" and healthy.issuperset(first.conversations):
-            story.state = NOT_ANSWERING
-        story.sentence = " ".join(finding.summary for finding in (first, _cause(story)) if finding is not None)
-        healthy -= {n for f in story.findings if f.severity in BAD for n in f.conversations}
-        failed = [n for n in by_number if n not in healthy]
-        if last in healthy and len(story.conversations) > 1:
-            story.state, story.mark = "WORKING", Mark.WARNS
-            story.sentence = LOGS_IN_NOW.format(
-                packet=number(by_number[last].first_packet),
-                attempts=plural(len(failed), "attempt"),
-                summary=first.summary[0].lower() + first.summary[1:],
-            )
-        elif healthy:
-            story.sentence += EARLIER_WORKED.format(connections=plural(len(healthy), "earlier connection"))
-        elif len(story.conversations) > REPEATED:
-            span = story.conversations[-1].end_ns - story.conversations[0].start_ns
-            attempts = plural(len(story.conversations), "attempt")
-            story.sentence += NO_SUCCESS.format(attempts=attempts, span=duration(span))
-    elif first.code == "SPK001":
-        story.state, story.mark, story.sentence = "WORKING", Mark.WORKS, first.summary
-        hole = next((f for f in story.findings if f.code == "SPK703"), None)
-        if any(f.code == "SPK702" for f in story.findings):
-            seen = next(f for f in story.findings if f.code == "SPK702").details.get("sender", "one end")
-            story.sentence = ONE_WAY_WORKS.format(sender=seen)
-        elif hole is not None:
-            story.sentence = WORKS_DESPITE.format(missing=_missing(story))
-    elif first.code == "SPK701":
-        story.state, story.mark = CONNECTED, Mark.UNKNOWN
-        story.sentence = first.summary
-        if story.exemplar.reached == "established":
-            story.sentence = first.summary.removesuffix(".") + LOOKS_HEALTHY
-    elif first.code == "SPK801":
-        story.state, story.mark, story.sentence = NO_TRAFFIC, Mark.UNKNOWN, first.summary
-    else:
-        story.state, story.mark, story.sentence = CANNOT_TELL, Mark.UNKNOWN, _why_unknown(story)
-    story.sure = _how_sure(story, first)
-    story.steps = _steps(story)
-    return story
-
-
-def _cause(story: Story) -> Finding | None:
-    """What explains the leading finding, if that is about the connection alone."""
-    lead = story.lead
-    if lead is None or lead.spec.group is not Group.CONNECTIVITY or lead.code in CAUSES:
-        return None
-    return next((f for f in story.said if f.code in CAUSES and f.exemplar in lead.conversations), None)
-
-
-def _missing(story: Story) -> str:
-    holes = [hole for c in story.conversations for hole in c.holes]
-    total = size(sum(hole.length for hole in holes))
-    if all(hole.reason is HoleReason.CUT for hole in holes):
-        return CUT_SHORT.format(size=total)
-    return MISSES.format(size=total)
-
-
-def _steps(story: Story) -> tuple[str, ...]:
-    """What to do: about the fault, about the capture, or nothing."""
-    lead = story.lead
-    if story.mark is Mark.FAILS:
-        cause = _cause(story)
-        return cause.fix if cause is not None else next((f.fix for f in story.said if f.fix), ())
-    if story.mark is Mark.WARNS and lead is not None:
-        return (IF_IT_FAILS_AGAIN, f"  sparkshark explain {lead.code}")
-    if story.mark is Mark.WORKS:
-        hindered = (f.fix for f in story.findings if f.code in ("SPK703", "SPK702") and f.fix)
-        return (lead.fix if lead is not None else ()) or next(hindered, ())
-    return CAPTURE_AGAIN if lead is None or lead.code in UNSAID or not lead.fix else lead.fix
-
-
-def _why_unknown(story: Story) -> str:
-    one_way = next((f for f in story.findings if f.code == "SPK702"), None)
-    if one_way is not None:
-        return one_way.summary
-    for item in story.unchecked:
-        return f"{TOO_LITTLE} {item.because}"
-    return TOO_LITTLE
-
-
-def _how_sure(story: Story, first: Finding | None) -> str:
-    if first is None or first.severity not in (*BAD, Severity.OK):
-        return ""
-    cause = _cause(story)
-    words: list[str] = []
-    given: set[str] = set()
-    for finding in story.said:
-        if (
-            (finding.severity != first.severity and finding is not cause)
-            or not finding.because
-            or finding.because in given
-        ):
-            continue
-        given.add(finding.because)
-        word, because = CONFIDENCE_WORDS[finding.confidence], finding.because
-        if not words:
-            because = because.removeprefix("because ")
-        joint = "" if because[0] in ",:" else " " if because.startswith(("that ", "because ")) else ": "
-        words.append(f"{word}{joint}{because}")
-    if not words:
-        words.append(f"{CONFIDENCE_WORDS[first.confidence]}.")
-        if first.code == "SPK001":
-            words.append("Certain with --device-key FILE.")
-    if story.mark is Mark.WARNS:
-        now = next((f.confidence for f in story.findings if f.code == "SPK001"), first.confidence)
-        said = words[0][0].lower() + words[0][1:]
-        return f"{CONFIDENCE_WORDS[now]} that it works now. Before that: {said}"
-    return " ".join(words[:2])
-
-
-def _several(stories: list[Story]) -> Verdict:
-    failing = [s for s in stories if s.mark is Mark.FAILS]
-    working = [s for s in stories if s.mark is Mark.WORKS]
-    worst = stories[0]
-    if not failing:
-        state = worst.state if len({s.state for s in stories}) == 1 else f"{len(working)} OF {len(stories)} WORKING"
-        sentences = [_of(s) for s in stories if s.mark is not Mark.WORKS][:2]
-        if working:
-            sentences.append(f"{_names(working)} {WORKS[len(working) > 1]}.")
-        return Verdict(state, worst.mark, " ".join(sentences), worst.sure)
-    states = {s.state for s in failing}
-    what = failing[0].state if len(states) == 1 else FAILING
-    state = what if len(failing) == len(stories) else f"{len(failing)} OF {len(stories)} {what}"
-    sentences = [_of(failing[0])]
-    same = [s for s in failing[1:] if s.lead and failing[0].lead and s.lead.code == failing[0].lead.code]
-    if same:
-        sentences.append(THE_SAME.format(names=_names(same)))
-    if len(failing) - len(same) > 1:
-        sentences.append(OTHER_WAYS.format(devices=plural(len(failing) - len(same) - 1, "other device")))
-    here = {c.server.address for c in failing[0].conversations}
-    beside = [s for s in working if here & {c.server.address for c in s.conversations}]
-    if beside:
-        works = "works" if len(beside) == 1 else "work"
-        sentences.append(SAME_SERVER.format(names=_names(beside), works=works))
-    return Verdict(state, Mark.FAILS, " ".join(sentences), failing[0].sure)
-
-
-def _of(story: Story) -> str:
-    """One sentence about one device among several."""
-    lead = story.lead
-    return (
-        f"{story.address} {lead.predicate}."
-        if lead is not None and lead.predicate
-        else f"{story.address}: {story.sentence}"
-    )
-
-
-def _names(stories: list[Story]) -> str:
-    if len(stories) > 3:
-        return f"{number(len(stories))} devices"
-    return listing([s.address for s in stories])
+    for history in histories(trace):
+        device = history.device
+        own = {id(item): item for c in device.conversations for item in unchecked.get(c.number, ())}
+        yield Story(device.name, device.conversations, in_order(history.findings), list(own.values()), history)
 
 
 def _codes(findings: Iterable[Finding]) -> list[tuple[str, int]]:
@@ -411,19 +163,3 @@ def _codes(findings: Iterable[Finding]) -> list[tuple[str, int]]:
     for finding in findings:
         counts[finding.code] = counts.get(finding.code, 0) + finding.count
     return list(counts.items())
-
-
-def _distinct(items: Iterable[Evidence]) -> Iterable[Evidence]:
-    """Leave out what an earlier item says already, in the same words or at its beginning."""
-    said: list[str] = []
-    for item in items:
-        if not any(text.startswith(item.text.removesuffix(".")) for text in said):
-            said.append(item.text)
-            yield item
-
-
-def _unique(items: Iterable[RuledOut]) -> list[RuledOut]:
-    seen: dict[str, RuledOut] = {}
-    for item in items:
-        seen.setdefault(item.code, item)
-    return list(seen.values())

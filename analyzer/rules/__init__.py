@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from analyzer.causes import explain
+from analyzer.devices import devices_of
 from analyzer.findings import BAD, Finding, NotChecked
-from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, reply, session, update
+from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, repeats, reply, session, update
 from analyzer.rules import keys as keyed
 from analyzer.rules.facts import Facts
 from analyzer.rules.fold import fold, fold_unchecked
@@ -55,6 +57,8 @@ BESIDE: Final[tuple[Rule, ...]] = (
     keyed.number_jumped,
     keyed.request_unanswered,
     keyed.update_not_begun,
+    keyed.update_refused,
+    keyed.update_not_taken,
 )
 """Rules that stand beside the others: a session may work and still not do all that it should. They leave it to
 the others what they say of the same connection, and the Wireshark plugin has none of them."""
@@ -79,7 +83,12 @@ def judge(trace: Trace) -> None:
         *capture.no_spark(trace),
         *capture.coap_over_udp(trace),
     ]
-    trace.findings = sorted(fold(findings), key=lambda finding: finding.rank)
+    device.tell_restarts(trace, findings)
+    device.tell_loops(findings)
+    trace.devices = devices_of(trace.conversations, findings)
+    owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
+    trace.findings = sorted(fold(findings, owners), key=lambda finding: finding.rank)
+    explain(trace.findings)
     trace.not_checked = fold_unchecked(unchecked)
 
 
@@ -106,7 +115,13 @@ def judge_alone(facts: Facts, places: keyed.Places | None, unchecked: list[NotCh
 def judge_beside(every: list[Facts], found: list[Finding], unchecked: list[NotChecked]) -> list[Finding]:
     """Return what stands beside the verdict on each conversation, and what several of them tell together."""
     known = {(finding.code, finding.device) for finding in found}
-    own: list[Finding] = [*lifetime.timed_out(every), *lifetime.forgotten(every), *lifetime.same_identity(every)]
+    keyed.explain_stops(every, found)
+    own: list[Finding] = [
+        *lifetime.timed_out(every),
+        *lifetime.forgotten(every),
+        *lifetime.same_identity(every),
+        *repeats.repeated(every),
+    ]
     for facts in every:
         for rule in BESIDE:
             for said in rule(facts):

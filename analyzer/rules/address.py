@@ -6,15 +6,16 @@ said; where a Spark server greeted the device, the address was right (SPK106).
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
 from analyzer.background import MUTE, WEB_PORTS, Lookup, LookupPacket, Question
 from analyzer.catalogue import CLOUD_NAME, FALLBACK_ADDRESS, IDENTITY_SIZE, SPARK_PORT
-from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
+from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
 from analyzer.network.units import address_text
-from analyzer.rules import around
+from analyzer.rules import around, expected
 from analyzer.rules.connectivity import unanswered, waited_enough
 from analyzer.rules.facts import NS, Facts
 from analyzer.streams import Sender
@@ -24,6 +25,8 @@ LOOKED_UP_BEFORE: Final = 120 * NS
 """A device looks the name up before each attempt; nine tries of a Core take a minute or more (PROTOCOL 1.4)."""
 A_COPY: Final = NS
 """The same question within this time is a copy of the packet: a device waits longer before it asks again."""
+OUT_OF_ORDER: Final = NS
+"""Two capture points in one file show packets in another order than they were sent, by less than this."""
 ENOUGH_QUESTIONS: Final = 2
 """One question without answer may be a hole in the capture; who asks again has got no answer."""
 WAITS: Final = NS
@@ -65,7 +68,7 @@ def fallback(facts: Facts) -> Iterator[Finding]:
     lookup = facts.trace.background.lookups.get((c.device.ip, CLOUD_NAME))
     if c.server.ip != FALLBACK_ADDRESS or lookup is None or not c.syns:
         return
-    if any(c.server.ip in (p.found or ()) for p in lookup.packets) or not lookup.complete:
+    if c.server.ip in lookup.places or not lookup.complete:
         return  # the name leads to this very address, so to dial it proves nothing
     asked, answers = _before(facts, lookup)
     if any(p.found or p.unread for p in answers):
@@ -97,6 +100,10 @@ def _failed(facts: Facts) -> bool:
     return facts.came_up is False or (unanswered(facts) and waited_enough(facts))
 
 
+def _time(p: LookupPacket) -> int:
+    return p.time_ns
+
+
 def _before(facts: Facts, lookup: Lookup) -> tuple[list[LookupPacket], list[LookupPacket]]:
     """The questions that led to this attempt, and what came back before it; copies of a packet count once.
 
@@ -105,7 +112,8 @@ def _before(facts: Facts, lookup: Lookup) -> tuple[list[LookupPacket], list[Look
     c, trace = facts.conversation, facts.trace
     dialled = c.syns[0].time_ns
     since = dialled - LOOKED_UP_BEFORE
-    for earlier in reversed(trace.conversations[: c.number - 1]):
+    for index in range(c.number - 2, -1, -1):
+        earlier = trace.conversations[index]
         if earlier.start_ns < since:
             break
         if earlier.device.address == c.device.address:
@@ -113,7 +121,9 @@ def _before(facts: Facts, lookup: Lookup) -> tuple[list[LookupPacket], list[Look
             break
     asked: list[LookupPacket] = []
     answers = []
-    for p in lookup.packets:
+    # A device that dials for hours asks as often: only the questions around this attempt are looked at.
+    first = bisect_left(lookup.packets, since - OUT_OF_ORDER, key=_time)
+    for p in lookup.packets[first : bisect_right(lookup.packets, dialled + OUT_OF_ORDER, key=_time)]:
         if not since <= p.time_ns <= dialled:
             continue
         if p.found is not None or p.unread:
@@ -150,7 +160,23 @@ def _failed_lookup(facts: Facts, asked: list[LookupPacket], refusals: list[Looku
 
 
 def wrong_address(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK106: nobody has the address, it is not what the name lookup gave, or the port is a web server's."""
+    """SPK106: not the server that the user named; nobody there; not what the lookup gave; a web server's port."""
+    found = [*expected.elsewhere(facts), *_no_spark_server(facts)]
+    findings = [one for one in found if isinstance(one, Finding)]
+    yield from (one for one in found if not isinstance(one, Finding))
+    if findings:
+        first, *others = findings  # one connection, one finding: what the user knows, and why nobody answers there
+        for other in others:
+            first.evidence += other.evidence
+            first.ruled_out += other.ruled_out
+            first.packets = tuple(sorted({*first.packets, *other.packets}))
+            first.because, first.fix = other.because, other.fix
+            first.confidence = weaker(first.confidence, other.confidence)
+        yield first
+
+
+def _no_spark_server(facts: Facts) -> Iterator[Finding | NotChecked]:
+    """Nobody has the address, it is not what the name lookup gave, or the port is a web server's."""
     c = facts.conversation
     if c.midway or (facts.nonce is not None and facts.is_spark) or facts.unseen is Sender.SERVER or not c.syns:
         return  # whoever greets as a Spark server is one
@@ -170,10 +196,11 @@ def _nobody_there(facts: Facts) -> Iterator[Finding | NotChecked]:
         return
     questions = facts.trace.background.questions
     about = [q for q in questions.values() if q.target == c.server.address]
-    if not about and len(c.server.address) == 4:
+    kind = around.question_kind(c.server.address)
+    if not about:
         yield facts.not_checked(
             "SPK106",
-            f"Whether a machine still has the address {c.server.ip}: no ARP question for it is in the capture.",
+            f"Whether a machine still has the address {c.server.ip}: no {kind} question for it is in the capture.",
         )
     lives = any(q.answer_packet for q in about) or any(q.asker == c.server.address for q in questions.values())
     near = [q for q in about if _belongs(facts, q) and q.insisted]
@@ -187,7 +214,7 @@ def _nobody_there(facts: Facts) -> Iterator[Finding | NotChecked]:
         Confidence.STRONG if others else Confidence.LIKELY,
         Evidence(
             f"{asker if asker != c.device.ip else 'The device'} asks {plural(tries, 'time')} who has {c.server.ip}"
-            f" (ARP, first: {packets([near[0].packet])}): nobody answers"
+            f" ({kind}, first: {packets([near[0].packet])}): nobody answers"
             + (", though other such questions are answered." if others else "."),
             tuple(q.packet for q in near),
         ),
@@ -259,15 +286,14 @@ def _name_leads_elsewhere(facts: Facts) -> Iterator[Finding]:
     if lookup is None or not lookup.complete or not _failed(facts) or not around.is_local(c.device.address):
         return  # behind a router's address there may be many devices: whose lookup it was cannot be told
     found = [p for p in _before(facts, lookup)[1] if p.found]
-    if not found or any(p.unread for p in lookup.packets):
+    if not found or lookup.unread:
         return
     last = found[-1]
-    places = {address for p in lookup.packets for address in p.found or ()}
-    if c.server.ip in places:
+    if c.server.ip in lookup.places:
         if c.server.ip in (last.found or ()) and around.is_local(c.server.address):
             yield _misled(facts, last)
         return
-    given = sorted(places)
+    given = sorted(lookup.places)
     yield facts.finding(
         "SPK106",
         Confidence.LIKELY,

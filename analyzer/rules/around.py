@@ -14,7 +14,7 @@ from analyzer.catalogue import PROBE_ADDRESS, PROBE_PORT
 from analyzer.findings import Evidence
 from analyzer.network.units import IcmpError, address_text
 from analyzer.rules.facts import NS, Facts
-from analyzer.wording import duration, endpoint, packets, plural
+from analyzer.wording import duration, endpoint, packets, plural, with_article
 
 ICMP_UNREACHABLE: Final = {4: 3, 6: 1}
 PROHIBITED: Final = frozenset((9, 10, 13))
@@ -62,13 +62,19 @@ def complaint_told(error: IcmpError) -> Evidence:
     )
 
 
+def question_kind(address: bytes) -> str:
+    """How a machine's neighbours ask who has this address."""
+    return "ARP" if ip_address(address).version == 4 else "neighbour discovery"
+
+
 def answered_arp(facts: Facts) -> Evidence | None:
     """The device's Wi-Fi works: it asked for a neighbour and got an answer."""
     for question in facts.trace.background.questions.values():
         if question.asker == facts.conversation.device.address and question.answer_ns is not None:
             assert question.answer_packet is not None  # noqa: S101 - set together with its time
             return Evidence(
-                f"Wi-Fi is up: an ARP question was answered in {duration(question.answer_ns - question.time_ns)}"
+                f"Wi-Fi is up: {with_article(question_kind(question.asker))} question was answered in"
+                f" {duration(question.answer_ns - question.time_ns)}"
                 f" ({packets([question.answer_packet])}).",
                 (question.answer_packet,),
             )

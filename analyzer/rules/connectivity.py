@@ -28,7 +28,11 @@ BECAUSE_NO_INTERNET: Final = (
 
 
 def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK101: SYNs without SYN-ACK or RST."""
+    """SPK101: SYNs without SYN-ACK or RST.
+
+    Repeats, or an answer to the device from elsewhere, make it strong, an ICMP error about it certain; a lone SYN is
+    likely once its first repeat is overdue. A capture of one direction shows ACKs of the device, so it is none of this.
+    """
     c = facts.conversation
     if not unanswered(facts):
         return
@@ -94,7 +98,10 @@ def waited_enough(facts: Facts) -> bool:
 
 
 def refused(facts: Facts) -> Iterator[Finding]:
-    """SPK102: RST to the SYN, or from the server's side before any byte."""
+    """SPK102: RST to the SYN, or from the server's side before any byte.
+
+    The RST that answers a SYN is certain; after an acceptance something else may have ended it, so that is strong.
+    """
     c, reset = facts.conversation, facts.first_closing
     if reset is None or reset.sender is not Sender.SERVER or reset.how != "rst":
         return
@@ -133,7 +140,11 @@ def refused(facts: Facts) -> Iterator[Finding]:
 
 
 def something_else(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK103: text or TLS where the nonce belongs."""
+    """SPK103: text or TLS where the nonce belongs.
+
+    Certain: 40 random bytes are never all letters. A client of such a service (SPK801) has spoken first, and where the
+    device's first bytes are not in the capture, nobody knows.
+    """
     c = facts.conversation
     opening = facts.server.opening
     first = facts.server.first_data
@@ -196,7 +207,11 @@ def _names(opening: bytes) -> str:
 
 
 def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK104: accepted, and no byte from the server (or only after the device had given up)."""
+    """SPK104: accepted, and no byte from the server (or only after the device had given up).
+
+    Strong when the server ends it, or when the device has waited as long as devices do; who leaves sooner has only
+    looked whether the port is open. A capture without the server's packets says nothing of its silence.
+    """
     c, end = facts.conversation, facts.first_closing
     if c.connected is None or c.midway or c.kind not in ("empty", "spark") or facts.unseen is Sender.SERVER:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -23,6 +23,16 @@ GONE: Final = round((PING_AFTER + 5.0) * NS)
 """Longer than a living device is silent, and longer than a living server lets its TCP keep-alive rest (15 s)."""
 ANSWERS_A_FIN: Final = 5 * NS
 """The capture must go on this long behind the FIN before a missing answer to it means anything."""
+BECAUSE_JOINED_AGAIN: Final = "that the device restarted, or had lost its Wi-Fi: it asks for an address again."
+BECAUSE_SAME_LINK: Final = "that the device gave up the connection only, and did not restart."
+SAYS_LOOP: Final = (
+    "The device restarts, or loses its link, again and again: it comes back without having closed its connections."
+)
+LOOP: Final = 4
+"""Returns from which a device is caught in them, and the time in which they must come (DIAGNOSES SPK508)."""
+LOOP_WITHIN: Final = 600 * NS
+COMES_BACK: Final = 20 * NS
+"""A device that starts and joins its Wi-Fi is back sooner; one that sleeps is not worth waking so often."""
 OVERLAP: Final = 2 * NS
 """A device that opens its next connection has given up the one before; some close it a little later."""
 
@@ -46,6 +56,63 @@ def left_open(trace: Trace) -> Iterator[Finding]:
                     yield _came_back(facts, later)
             elif later is None:
                 yield from _went_silent(facts)
+
+
+def tell_restarts(trace: Trace, findings: Iterable[Finding]) -> None:
+    """Add to each SPK508 whether the device asked for an address before it came back.
+
+    That needs a capture in the device's own network. A device with a fixed address never asks, so that it did not
+    means something only where it does at other times.
+    """
+    latest: dict[bytes, Conversation] = {}
+    pairs: dict[int, tuple[Conversation, Conversation]] = {}
+    for c in trace.conversations:
+        if c.device.address in latest:
+            earlier = latest[c.device.address]
+            pairs[earlier.number] = earlier, c
+        latest[c.device.address] = c
+    for finding in findings:
+        if finding.code != "SPK508" or finding.conversations[0] not in pairs:
+            continue
+        earlier, later = pairs[finding.conversations[0]]
+        joined = trace.background.joined.get(earlier.device.mac or b"")
+        heard = earlier.sides[Sender.DEVICE].last_any
+        if not joined or heard is None:
+            continue
+        between = [packet for packet, time_ns in joined if heard.time_ns < time_ns <= later.start_ns]
+        if between:
+            finding.confidence, finding.because = Confidence.STRONG, BECAUSE_JOINED_AGAIN
+            seen = Evidence(
+                f"Before that it asks for an address again (DHCP, {packets([between[0]])}), as after a start.",
+                (between[0],),
+            )
+        else:
+            finding.because = BECAUSE_SAME_LINK
+            seen = Evidence(
+                f"Before that it asks for no address, as it does after a start (DHCP, {packets([joined[0][0]])}).",
+                (joined[0][0],),
+            )
+        finding.evidence = (*finding.evidence, seen)
+
+
+def tell_loops(findings: Iterable[Finding]) -> None:
+    """Raise SPK508 to major where a device comes back again and again (DIAGNOSES SPK508).
+
+    One restart harms little. Who sleeps between two reports, without power for its radio, stays away for longer; and
+    that a capture loses both ends' closes of several connections in a row is not to be expected.
+    """
+    by_device: dict[str | None, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.code == "SPK508":
+            by_device[finding.device].append(finding)
+    for returns in by_device.values():
+        returns.sort(key=lambda finding: finding.first_ns or 0)
+        for place in range(len(returns) - LOOP + 1):
+            loop = returns[place : place + LOOP]
+            span = (loop[-1].first_ns or 0) - (loop[0].first_ns or 0)
+            if span <= LOOP_WITHIN and all(int(str(finding.details["away"])) <= COMES_BACK for finding in loop):
+                for finding in loop:
+                    finding.severity, finding.summary = Severity.MAJOR, SAYS_LOOP
 
 
 def _closed_on_nobody(facts: Facts) -> Iterator[Finding]:
@@ -84,6 +151,7 @@ def _came_back(facts: Facts, later: Conversation) -> Finding:
             (c.last_packet, later.first_packet),
         ),
         summary=words.SAYS_CAME_BACK,
+        away=max(0, later.start_ns - c.end_ns),
     )
     finding.severity = Severity.MINOR
     return finding

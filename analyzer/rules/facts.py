@@ -10,6 +10,7 @@ from analyzer.catalogue import DEVICE_READ_LIMIT
 from analyzer.conversation import Conversation
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
 from analyzer.handshake import Part
+from analyzer.recognition.timers import Timers
 from analyzer.rules import words
 from analyzer.seen import Closing
 from analyzer.streams import HoleReason, Sender
@@ -76,6 +77,12 @@ class Facts:
         if self.unseen is not None or not (ended or self.watched_until - c.start_ns >= DEVICE_READ_LIMIT * NS):
             return None
         return False
+
+    @property
+    def timers(self) -> Timers:
+        """The limits of this device and this server, as far as they are recognised or learnt."""
+        recognised = self.conversation.recognised
+        return recognised.timers if recognised is not None else Timers()
 
     @property
     def round_trip(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Final
 
@@ -15,11 +15,17 @@ EVIDENCE: Final = 6
 """Places of other attempts, and reasons for one code, that are listed."""
 
 
-def fold(findings: Iterable[Finding]) -> list[Finding]:
-    """Join findings of one code, severity and device (and server) into one each, in order of appearance."""
-    groups: dict[tuple[str, str, str | None], list[Finding]] = {}
+def fold(findings: Iterable[Finding], owners: Mapping[int, int] | None = None) -> list[Finding]:
+    """Join findings of one code, severity and device into one each, in order of appearance.
+
+    ``owners`` tells whose each conversation is; without it a device is an address.
+    """
+    groups: dict[tuple[str, str, int | str | None], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.code, finding.severity, finding.device), []).append(finding)
+        owner = owners.get(finding.conversations[0]) if owners and finding.conversations else None
+        groups.setdefault((finding.code, finding.severity, finding.device if owner is None else owner), []).append(
+            finding
+        )
     return [_join(group) for group in groups.values()]
 
 

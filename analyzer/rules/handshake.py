@@ -26,7 +26,11 @@ IDENTITY_WAIT: Final = (max(SERVER_IDENTITY_LIMITS[:2]) + 10) * NS
 
 
 def wrong_nonce(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK201: 1–39 bytes, or more than 40 before the device has answered."""
+    """SPK201: 1–39 bytes, or more than 40 before the device has answered.
+
+    Strong when all that the server sent was acknowledged. A rest that is lost or not in the capture is none of this,
+    nor is a reply behind which a second capture point shows the device's answer.
+    """
     nonce = facts.nonce
     if nonce is None or not facts.is_spark or facts.server.midway or facts.unseen is Sender.SERVER:
         return
@@ -74,8 +78,10 @@ def _long_nonce(facts: Facts) -> Iterator[Finding]:
         return  # the device did answer, in a packet that is not in the capture: nobody knows when
     if answer is not None and answer.time_ns <= session.first_ns:
         return
-    if session.complete and session.first_packet != nonce.packet:
-        return  # 40 bytes, then 384: two capture points whose clocks differ show the device's answer too late
+    if session.first_packet != nonce.packet and (
+        session.complete or session.first_ns - nonce.time_ns >= facts.round_trip
+    ):
+        return  # a reply: two capture points whose clocks differ show the device's answer, before it, too late
     total = NONCE_SIZE + sum(n for p, n in session.cuts if answer is None or p < answer.packet)
     yield facts.finding(
         "SPK201",
@@ -91,7 +97,11 @@ def _long_nonce(facts: Facts) -> Iterator[Finding]:
 
 
 def nonce_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK202: the device never says who it is."""
+    """SPK202: the device never says who it is.
+
+    Strong when the greeting was acknowledged and the silence lasted; likely when it may not have arrived. A test of
+    the port, a server that does not wait, and a greeting behind the device's own close (SPK104) are excluded by times.
+    """
     c, nonce = facts.conversation, facts.nonce
     if nonce is None or not nonce.complete or not facts.is_spark or facts.device.sent or facts.unseen is Sender.DEVICE:
         return
@@ -135,13 +145,17 @@ def nonce_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
 
 
 def identity_in_pieces(facts: Facts) -> Iterator[Finding]:
-    """SPK203: the 256 bytes in several packets, or another size, and the server hangs up."""
+    """SPK203: the 256 bytes in several packets, or another size, and the server hangs up.
+
+    Only likely: a server that refuses who is there (SPK204) looks the same. A key that opens the pieces makes it
+    strong.
+    """
     identity, end = facts.identity, facts.closing(Sender.SERVER)
     if identity is None or facts.nonce is None or not facts.is_spark or facts.session is not None:
         return
     if facts.unseen is not None or end is None or (identity.missing and not identity.complete):
         return
-    pieces, total = _pieces(facts), _identity_total(facts)
+    pieces, total = _pieces(facts), identity_total(facts)
     after = end.time_ns - identity.time_ns
     if identity.complete and total > IDENTITY_SIZE:
         how = words.HOW_OTHER_SIZE.format(total=number(total), size=IDENTITY_SIZE)
@@ -180,7 +194,7 @@ def _pieces(facts: Facts) -> list[tuple[int, int]]:
     return list(pieces.items())
 
 
-def _identity_total(facts: Facts) -> int:
+def identity_total(facts: Facts) -> int:
     """Bytes of the device's answer. A message long after it, to a server that does not reply, is none of it:
     an early Core pings under a key of its own (PROTOCOL 9.2).
     """
@@ -195,11 +209,15 @@ def _identity_total(facts: Facts) -> int:
 
 
 def refused_identity(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK204: the server closes after 256 bytes without a reply, or never says anything more."""
+    """SPK204: the server closes after 256 bytes without a reply, or never says anything more.
+
+    Strong when it closes at once and the 256 bytes are in the capture; later, a timer may have ended it, so likely.
+    Pieces (SPK203), a server's limit for slow logins (SPK209) and bytes that never arrived are excluded.
+    """
     identity = facts.identity
     if identity is None or not identity.complete or facts.session is not None or not facts.is_spark:
         return
-    if facts.unseen is Sender.SERVER or facts.nonce is None or _identity_total(facts) > IDENTITY_SIZE:
+    if facts.unseen is Sender.SERVER or facts.nonce is None or identity_total(facts) > IDENTITY_SIZE:
         return
     end = facts.first_closing
     if end is None or end.sender is Sender.DEVICE:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
-from analyzer.catalogue import PING_AFTER, SERVER_IDLE_LIMIT
+from analyzer.catalogue import PING_AFTER
 from analyzer.findings import Confidence, Evidence, Finding
 from analyzer.network.units import address_text
 from analyzer.rules.device import GONE
@@ -75,7 +75,7 @@ def timed_out(every: Sequence[Facts]) -> Iterator[Finding]:
         quiet = [(facts, silence) for facts in sessions if (silence := _quiet(facts)) is not None]
         for facts, silence in quiet:
             alike = sum(abs(other - silence) <= TIMER_SLACK for _, other in quiet)
-            at_limit = abs(silence - SERVER_IDLE_LIMIT * NS) <= TIMER_SLACK
+            at_limit = any(abs(silence - limit * NS) <= TIMER_SLACK for limit in facts.timers.idle)
             if alike >= TIMES or at_limit:
                 yield _too_busy(facts, silence, alike)
 
@@ -91,6 +91,8 @@ def _quiet(facts: Facts) -> int | None:
         return None
     if device.acked < device.sent or device.last_any is None or device.last_any.time_ns - last < STILL_THERE:
         return None
+    if not server.frames:
+        return None  # without a word from it, what the device sends may be a hello that gets no answer (SPK208)
     broken = device.lost or device.rest or device.skipped or server.lost or server.skipped
     if broken or _missing_since(facts, last):
         return None  # what is missing may be what it said

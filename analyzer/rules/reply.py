@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from analyzer import catalogue
 from analyzer.catalogue import (
     DEVICE_READ_LIMIT,
     HELLO_FRAMES,
     HELLO_WAIT,
     IDENTITY_SIZE,
     NONCE_SIZE,
-    SERVER_LOGIN_LIMITS,
     SESSION_SIZE,
 )
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity
@@ -24,19 +24,24 @@ from analyzer.wording import duration, number, packets, size, with_article
 LATE_HELLO: Final = HELLO_WAIT * NS
 ROUND_TRIP: Final = 1.5 * NS
 """An answer may take this long on the worst links that still work; a device waits 2 s for the server's hello."""
+NEARLY: Final = 0.9
+"""A device's wait may seem this much shorter: its hello comes late at the capture point, or it polls its clock."""
 DEAD_TOLD: Final = 3
 REPLY_ENDS: Final = NONCE_SIZE + SESSION_SIZE
 """Offset in the server's stream at which its first message begins."""
-SLOW_DEVICE: Final = 5 * NS
-SLOW_SERVER: Final = 2 * NS
-SLOW_LOGIN: Final = 8 * NS
+SLOW_DEVICE: Final = round(catalogue.SLOW_DEVICE * NS)
+SLOW_SERVER: Final = round(catalogue.SLOW_SERVER * NS)
+SLOW_LOGIN: Final = round(catalogue.SLOW_LOGIN * NS)
 TIMER_SLACK: Final = 0.06
 """How far, in parts of itself, a server's timer may seem off: it starts at the server, and rounds."""
 """The community server cuts a login off at 10 s, a device any step at 20 s (PROTOCOL 2.4, 2.5)."""
 
 
 def wrong_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK205: another number of bytes than 384."""
+    """SPK205: another number of bytes than 384.
+
+    Strong when they were acknowledged and nothing is missing before them; the rest may be lost otherwise.
+    """
     session, identity = facts.session, facts.identity
     if session is None or identity is None or not facts.is_spark or facts.server.midway or facts.unseen is not None:
         return
@@ -82,7 +87,11 @@ def _reply_goes_on(facts: Facts) -> int | None:
 
 
 def silent_after_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK206 and SPK207: the device cannot use the reply."""
+    """SPK206 and SPK207: the device cannot use the reply.
+
+    A message under a dead key is proof (certain). Silence is strong when an end closed or 20 s passed, else likely.
+    A late hello (SPK209), a reply that never arrived and a server that went on talking are excluded.
+    """
     session, server = facts.session, facts.server
     if session is None or not session.complete or not facts.is_spark:
         return
@@ -221,7 +230,11 @@ def dead_without_reply(facts: Facts) -> Iterator[Finding]:
 
 
 def hello_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK208: a hello in time, and nothing from the server."""
+    """SPK208: a hello in time, and nothing from the server.
+
+    Strong: a message under a dead key (SPK207) has been tried and is none, and the hello was acknowledged, or answered
+    by a close; a device that hangs up by itself before an answer can come is excluded.
+    """
     c, session, hello = facts.conversation, facts.session, facts.conversation.hello
     if session is None or not session.complete or hello is None or not facts.is_spark or c.dead_frames:
         return
@@ -258,12 +271,18 @@ def _hello_doubt(facts: Facts, hello: FrameSeen) -> str | None:
     at_packet = f"the device's hello (packet {number(hello.packet)})"
     if end is None and waited < LATE_HELLO:
         return f"The capture ends {duration(waited)} after {at_packet}: too soon to call it unanswered."
-    if end is not None and end.sender is Sender.DEVICE and waited < ROUND_TRIP:
+    if end is not None and end.sender is Sender.DEVICE and waited < _patience(facts):
         return f"The device itself hung up {duration(waited)} after its hello, before the server could answer."
     server_left = end is not None and end.sender is Sender.SERVER and waited <= AT_ONCE
     if not server_left and facts.device.acked < facts.device.sent:
         return f"The server never acknowledged {at_packet}: it may not have arrived."
     return None
+
+
+def _patience(facts: Facts) -> float:
+    """How long (ns) this device waits for the server's hello, at least."""
+    wait = facts.timers.hello_wait
+    return ROUND_TRIP if wait is None else max(ROUND_TRIP, wait * NS * NEARLY)
 
 
 def slow(facts: Facts) -> Iterator[Finding]:
@@ -287,6 +306,8 @@ def slow(facts: Facts) -> Iterator[Finding]:
     step = slowest[2].format(duration(slowest[0]))
     if limit is not None:
         evidence.append(facts.ending)
+    if limit in facts.timers.learnt:
+        evidence.append(Evidence(f"This server gives up a login after {limit:.1f} s on other connections, too."))
     yield facts.finding(
         "SPK209",
         Confidence.LIKELY if repeats or limit is not None else Confidence.STRONG,
@@ -307,7 +328,7 @@ def cut_by_limit(facts: Facts) -> float | None:
     if not any(took > slow_from for took, slow_from, *_ in _steps(facts)):
         return None
     lasted = (end.time_ns - c.connected.time_ns) / NS
-    return next((limit for limit in SERVER_LOGIN_LIMITS if abs(lasted - limit) <= TIMER_SLACK * limit), None)
+    return next((limit for limit in facts.timers.login if abs(lasted - limit) <= TIMER_SLACK * limit), None)
 
 
 def _steps(facts: Facts) -> list[tuple[int, int, str, int]]:

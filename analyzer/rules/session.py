@@ -36,8 +36,6 @@ def healthy(facts: Facts) -> Iterator[Finding]:
     c = facts.conversation
     if facts.reached != "established" or not facts.is_spark or facts.device.midway or facts.server.midway:
         return
-    if facts.session is None and facts.unseen is None:
-        return
     evidence = []
     answer = c.server_hello
     if answer is not None:
@@ -63,7 +61,10 @@ def healthy(facts: Facts) -> Iterator[Finding]:
 
 
 def framing_lost(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK501: a length that cannot be one, without a hole before it."""
+    """SPK501: a length that cannot be one, without a hole before it.
+
+    Strong; a receiver that carries on has got other bytes than the capture holds, so then nothing is claimed.
+    """
     c = facts.conversation
     if facts.reached != "established" or facts.device.midway or facts.server.midway or not facts.is_spark:
         return
@@ -92,7 +93,11 @@ def framing_lost(facts: Facts) -> Iterator[Finding | NotChecked]:
 
 
 def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK503: nothing from the server for 10 s after a ping that TCP delivered."""
+    """SPK503: nothing from the server for 10 s after a ping that TCP delivered.
+
+    Strong; a ping that was not delivered (SPK505), bytes of the server that are not in the capture, and a device that
+    goes on as if answered are excluded.
+    """
     c, ping = facts.conversation, facts.conversation.watch.unanswered
     if ping is None or not facts.is_spark or facts.unseen is not None or facts.reached != "established":
         return
@@ -148,7 +153,11 @@ def _ping_story(facts: Facts, ping: Ping, waited: int) -> Iterator[Evidence]:
 
 
 def packets_lost(facts: Facts) -> Iterator[Finding]:
-    """SPK505: data repeated; major only when the connection ended by it."""
+    """SPK505: data repeated; major only when the connection ended by it.
+
+    Strong: the repeats are counted, copies and keep-alive probes are not among them. Losses that a healthy session
+    survives are minor, however many.
+    """
     c = facts.conversation
     if facts.unseen is not None or c.kind not in ("spark",):
         return
@@ -188,7 +197,11 @@ def packets_lost(facts: Facts) -> Iterator[Finding]:
 
 
 def update_fails(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK601 and SPK602: an update that stops."""
+    """SPK601 and SPK602: an update that stops.
+
+    Strong when the device is seen asking for what does not come; its mere silence after a chunk is likely, as it is
+    also silent when it restarts into new firmware (then the server has said that the update is done).
+    """
     update = facts.conversation.watch.update
     if update is None or not facts.is_spark or facts.unseen is not None:
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from analyzer.catalogue import SERVER_UPDATE_LIMITS
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked
 from analyzer.rules.facts import NS, Facts
 from analyzer.rules.session import ASKS, REPORTS
@@ -33,6 +32,7 @@ BEGIN_AGAIN: Final = (
 BECAUSE_LOOKS_LIKE_OFFERS: Final = (
     "that these are offers of an update: their sizes and times are those of the old server."
 )
+LIMIT_LEARNT: Final = "On other connections, too, this server ends an update after {limit} s."
 BECAUSE_LIMIT: Final = "that the server's limit of {limit} s for an update cut it."
 BECAUSE_NEEDS: Final = "that the update is too slow: at this pace it needs {needs}, and the server allows {limit} s."
 
@@ -89,7 +89,7 @@ def overran(facts: Facts) -> Iterator[Finding | NotChecked]:
     packet, begun_ns = begun
     interval = (update.last_ns - update.first_ns) // (update.chunks - 1)
     pause = max(STEADY * interval, SHORTEST_PAUSE)
-    limit = next((one for one in SERVER_UPDATE_LIMITS if _stopped_at(facts, update, begun_ns, pause, one)), None)
+    limit = next((one for one in facts.timers.update if _stopped_at(facts, update, begun_ns, pause, one)), None)
     if limit is None:
         return
     total, needs = _needs(facts, update, interval)
@@ -110,6 +110,7 @@ def overran(facts: Facts) -> Iterator[Finding | NotChecked]:
             f" update began (packet {number(packet)}), although the device asks for it.",
             (packet, update.last_packet),
         )
+    learnt = [Evidence(LIMIT_LEARNT.format(limit=round(limit)))] if limit in facts.timers.learnt else []
     yield facts.finding(
         "SPK603",
         Confidence.STRONG,
@@ -118,6 +119,7 @@ def overran(facts: Facts) -> Iterator[Finding | NotChecked]:
             (update.first_packet, update.last_packet),
         ),
         stop,
+        *learnt,
         because=BECAUSE_LIMIT.format(limit=round(limit))
         if total is None
         else BECAUSE_NEEDS.format(needs=duration(needs), limit=round(limit)),

@@ -101,12 +101,14 @@ def open_identity(block: bytes, server_keys: Iterable[Key], nonce: bytes | None)
     if len(block) != IDENTITY_SIZE:
         return None
 
+    def echoes(plaintext: bytes) -> bool:
+        return nonce is not None and plaintext[:NONCE_SIZE] == nonce
+
     def plausible(plaintext: bytes) -> bool:
-        echoed = nonce is not None and plaintext[:NONCE_SIZE] == nonce
-        return echoed or len(plaintext) in (CORE_IDENTITY, PHOTON_IDENTITY)
+        return echoes(plaintext) or len(plaintext) in (CORE_IDENTITY, PHOTON_IDENTITY)
 
     for key in server_keys:
-        plaintext = open_if_plausible(key.secret, block, plausible) if key.secret else None
+        plaintext = open_if_plausible(key.secret, block, plausible, echoes) if key.secret else None
         if plaintext is not None:
             return _identity(key, plaintext, None if nonce is None else plaintext[:NONCE_SIZE] == nonce)
     return None
@@ -195,18 +197,23 @@ def open_offer(
     if len(block) != SESSION_SIZE:
         return Offer(untried=untried)
     sealed, signature = block[:SEALED_KEY_SIZE], block[SEALED_KEY_SIZE:]
+    signers = _signers(signature, server_keys, expected_signer)
+    signed = {content for _, content in signers if content is not None}
+
+    def is_signed(plaintext: bytes) -> bool:
+        return hmac.digest(plaintext, sealed, hashlib.sha1) in signed
 
     tried, opened_by, blob = 0, None, None
     for key in device_keys:
         if key.secret is None:
             continue
         tried += 1
-        blob = open_if_plausible(key.secret, sealed, lambda plaintext: len(plaintext) == SESSION_KEY_SIZE)
+        blob = open_if_plausible(key.secret, sealed, lambda plaintext: len(plaintext) == SESSION_KEY_SIZE, is_signed)
         if blob is not None:
             opened_by = key
             break
 
-    checked = _check_signature(signature, sealed, blob, server_keys, expected_signer)
+    checked = _check_signature(sealed, blob, signers, expected_signer)
     return Offer(
         None if not tried else opened_by is not None,
         opened_by,
@@ -217,16 +224,20 @@ def open_offer(
     )
 
 
-def _check_signature(
-    signature: bytes, sealed: bytes, blob: bytes | None, server_keys: Iterable[Key], expected: Key | None
-) -> tuple[SignatureState, bool | None, Key | None, str | None]:
+def _signers(signature: bytes, server_keys: Iterable[Key], expected: Key | None) -> list[tuple[Key, bytes | None]]:
+    """Return the server keys that may have signed, each with what the signature holds under it."""
     candidates = list(server_keys)
     if expected is not None and expected.n not in {key.n for key in candidates}:
         candidates.insert(0, expected)
-    if not candidates:
+    return [(key, rsa.open_signature(key.public, signature)) for key in candidates]
+
+
+def _check_signature(
+    sealed: bytes, blob: bytes | None, signers: list[tuple[Key, bytes | None]], expected: Key | None
+) -> tuple[SignatureState, bool | None, Key | None, str | None]:
+    if not signers:
         return "not-checked", None, None, None
-    for key in candidates:
-        content = rsa.open_signature(key.public, signature)
+    for key, content in signers:
         if content is None:
             continue
         if len(content) != HMAC_SIZE:

@@ -327,9 +327,9 @@ def update_ready(firmware: Firmware, number: int, token: int) -> bytes:
     return message(NON, CHANGED, number, token=token, payload=payload)
 
 
-def chunk(number: int, token: int, data: bytes) -> bytes:
-    """PROTOCOL 5.5, slow form: CRC-32 of the data, raw, in a query."""
-    crc = struct.pack(">I", zlib.crc32(data))
+def chunk(number: int, token: int, data: bytes, *, crc: bytes | None = None) -> bytes:
+    """PROTOCOL 5.5, slow form: CRC-32 of the data, raw, in a query; another one where a server gets it wrong."""
+    crc = crc or struct.pack(">I", zlib.crc32(data))
     return message(CON, POST, number, token=token, options=((_URI_PATH, b"c"), (_URI_QUERY, crc)), payload=data)
 
 
@@ -347,6 +347,11 @@ def chunk_missed(number: int, indexes: tuple[int, ...]) -> bytes:
 def update_done(number: int, token: int) -> bytes:
     """PROTOCOL 5.5, from the server."""
     return message(CON, PUT, number, token=token, options=((_URI_PATH, b"u"),))
+
+
+def refusal(number: int) -> bytes:
+    """PROTOCOL 5.5: an update is not taken, or not taken as whole; without a token from 0.4.9 on."""
+    return message(ACK, BAD_REQUEST, number)
 
 
 def goodbye(number: int) -> bytes:

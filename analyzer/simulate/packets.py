@@ -12,7 +12,14 @@ from typing import Any, Final, Literal
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.dot11 import Dot11, Dot11CCMP
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+)
 from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1Q, Ether, Loopback
 from scapy.packet import Raw
 
@@ -82,6 +89,19 @@ def arp(mac: str, sender: str, target: str, *, target_mac: str | None = None) ->
     asked = "00:00:00:00:00:00" if target_mac is None else target_mac
     inside = ARP(op=operation, hwsrc=mac, psrc=sender, hwdst=asked, pdst=target)
     return bytes(Ether(src=mac, dst=to, type=_ARP) / inside)
+
+
+def neighbour(mac: str, sender: str, target: str, *, target_mac: str | None = None) -> bytes:
+    """Build the IPv6 counterpart on Ethernet: a solicitation or, with the MAC address of who asked, its answer."""
+    to = "33:33:ff:00:00:01" if target_mac is None else target_mac
+    inside: Any
+    if target_mac is None:
+        inside = IPv6(src=sender, dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS(tgt=target)
+        inside /= ICMPv6NDOptSrcLLAddr(lladdr=mac)
+    else:
+        inside = IPv6(src=sender, dst=target, hlim=255) / ICMPv6ND_NA(tgt=sender, R=0, S=1, O=1)
+        inside /= ICMPv6NDOptDstLLAddr(lladdr=mac)
+    return bytes(Ether(src=mac, dst=to, type=_ETHERTYPE[6]) / inside)
 
 
 def ip(source: str, target: str, above: Any, *, ttl: int, identification: int) -> bytes:

@@ -157,12 +157,15 @@ class Wire:
         self.send(time, router, blamed, complaint, label="icmp")
 
     def who_has(self, time: float, asker: Host, target: Host, *, answer_after: float | None = None) -> None:
-        """Ask with ARP who has an address, and let its owner answer if there is one; on Ethernet with IPv4 only."""
-        if self.link != "ethernet":
+        """Ask who has an address, and let its owner answer if there is one: ARP, or neighbour discovery for IPv6; on
+        plain Ethernet only.
+        """
+        if self.link not in {"ethernet", "ipv6"}:
             return
-        frames = [(time, self.layers.arp(asker.mac, asker.address, target.address))]
+        build = self.layers.neighbour if self.ipv6 else self.layers.arp
+        frames = [(time, build(asker.mac, asker.address, target.address))]
         if answer_after is not None:
-            answer = self.layers.arp(target.mac, target.address, asker.address, target_mac=asker.mac)
+            answer = build(target.mac, target.address, asker.address, target_mac=asker.mac)
             frames.append((time + answer_after, answer))
         for moment, frame in frames:
             self.packets.append(Packet(self.nanoseconds(moment), frame, len(frame), label="arp"))

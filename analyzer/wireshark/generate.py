@@ -145,7 +145,8 @@ def _tree(text: str) -> dict[str, object]:
 def _plain(value: object) -> object:
     """Python's kinds of tables, reduced to mappings and sequences."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        wanted = (field.name for field in dataclasses.fields(value) if field.metadata.get("plugin", True))
+        return {name: getattr(value, name) for name in wanted}
     if isinstance(value, frozenset | set):
         return dict.fromkeys(sorted(value, key=repr), True)
     return value

@@ -152,6 +152,9 @@ local function identity_refused(case)
   if not part or not part.complete or not (case.has("SPK203") or case.has("SPK204")) or not part.data then
     return
   end
+  if rules.login.identity_total(case.facts) > IDENTITY_SIZE then
+    return -- SPK203: no key of this size has locked it, so what one makes of its first 256 bytes means nothing
+  end
   local refused = case.has("SPK204")
   if refused and refused.because == constants.rules.words.BECAUSE_REFUSED_IDENTITY then
     refused.because = constants.rules.words.BECAUSE_REFUSED_WITH_KEY

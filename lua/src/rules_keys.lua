@@ -152,7 +152,7 @@ local function reply_by_range(case, own_words)
   end
   local premise = constants.rules.words.BECAUSE_IF_AMONG
   if own_words then
-    premise = constants.rules.words.BECAUSE_OFFERS_OTHER
+    premise = fill(constants.rules.words.PREMISE_OFFERED, { key = "" })
   elseif #keys == 1 then
     premise = fill(constants.rules.words.PREMISE_PUBLIC_HALF, { file = file_of(keys[1]) })
   end

@@ -223,8 +223,11 @@ local function long_nonce(facts)
   if answer and answer.time <= session.first_time then
     return nil
   end
-  if session.complete and session.first_packet ~= nonce.packet then
-    return nil -- 40 bytes, then 384: two capture points whose clocks differ show the device's answer too late
+  local c = facts.conversation
+  local round_trip = c.connected and c.syns[1] and apart(c.connected.time, c.syns[1].time) or 0
+  if session.first_packet ~= nonce.packet
+    and (session.complete or apart(session.first_time, nonce.time) >= round_trip) then
+    return nil -- a reply: two capture points whose clocks differ show the device's answer, before it, too late
   end
   local total = NONCE_SIZE
   for _, cut in ipairs(session.cuts) do
@@ -298,7 +301,7 @@ end
 
 --- Bytes of the device's answer. A message long after it, to a server that does not reply, is none of it: an early
 -- Core pings under a key of its own (PROTOCOL 9.2).
-local function identity_total(facts)
+function login.identity_total(facts)
   local total = facts.device.sent
   for _, frame in ipairs(facts.conversation.first_frames) do
     if frame.sender == "device" and (frame.dead or apart(frame.time, facts.identity.time) > AT_ONCE) then
@@ -317,7 +320,7 @@ function login.identity_in_pieces(facts)
   if facts.unseen or not closing or (identity.missing > 0 and not identity.complete) then
     return nil
   end
-  local pieces, total = pieces_of(identity), identity_total(facts)
+  local pieces, total = pieces_of(identity), login.identity_total(facts)
   local after = apart(closing.time, identity.time)
   local how, because
   if identity.complete and total > IDENTITY_SIZE then
@@ -371,7 +374,7 @@ function login.refused_identity(facts)
   if not identity or not identity.complete or facts.session or not facts.is_spark then
     return nil
   end
-  if facts.unseen == "server" or not facts.nonce or identity_total(facts) > IDENTITY_SIZE then
+  if facts.unseen == "server" or not facts.nonce or login.identity_total(facts) > IDENTITY_SIZE then
     return nil
   end
   if not closing or closing.sender == "device" then

@@ -128,8 +128,9 @@ function Places:look_at(c)
     end
     if c.closings[1] and found and found.nonce_matches then
       here.first = math.min(here.first or c.start_time, c.start_time)
-      here.refused = (here.refused or 0) + (at(here, "devices")[device] and 0 or 1)
-      here.devices[device] = true
+      local who = found.device_id or device
+      here.refused = (here.refused or 0) + (at(here, "devices")[who] and 0 or 1)
+      here.devices[who] = true
     end
   end
   if c.reached == "established" or c.reached == "session" or c.reached == "hello" then

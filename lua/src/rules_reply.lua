@@ -4,7 +4,7 @@ local constants = spark.constants
 local wording, rules = spark.wording, spark.rules
 local duration, number, packets, size = wording.duration, wording.number, wording.packets, wording.size
 local apart, fill, saw, not_it = rules.apart, rules.fill, rules.saw, rules.not_it
-local abs, upper = math.abs, string.upper
+local abs, max, upper = math.abs, math.max, string.upper
 
 local NONCE_SIZE = constants.catalogue.NONCE_SIZE
 local IDENTITY_SIZE = constants.catalogue.IDENTITY_SIZE
@@ -13,6 +13,9 @@ local SERVER_LOGIN_LIMITS = constants.catalogue.SERVER_LOGIN_LIMITS
 local AT_ONCE = constants.rules.facts.AT_ONCE / 1e9
 local LATE_HELLO = constants.rules.reply.LATE_HELLO / 1e9
 local ROUND_TRIP = constants.rules.reply.ROUND_TRIP / 1e9
+local NEARLY = constants.rules.reply.NEARLY
+local HELLO_WAIT = constants.recognition.together.HELLO_WAIT
+local G2B, G2B_OR_G2C = constants.messages.peers.G2B, constants.messages.peers.G2B_OR_G2C
 local DEAD_TOLD = constants.rules.reply.DEAD_TOLD
 local REPLY_ENDS = constants.rules.reply.REPLY_ENDS
 local SLOW_DEVICE = constants.rules.reply.SLOW_DEVICE / 1e9
@@ -184,6 +187,21 @@ function reply.dead_without_reply(facts)
   })
 end
 
+--- How long (s) this device waits for the server's hello, at least: the firmware is that of its own hello.
+local function patience(facts)
+  local secrets = facts.trace.keys and facts.conversation.secrets
+  local generation = secrets and secrets.reader and secrets.reader.generation
+  if generation == G2B_OR_G2C then
+    generation = G2B
+  end
+  for _, known in ipairs(HELLO_WAIT) do
+    if generation and known[1][generation] then
+      return max(ROUND_TRIP, known[2] * NEARLY)
+    end
+  end
+  return ROUND_TRIP
+end
+
 --- Whether the server's silence after a hello may mean nothing.
 local function is_hello_doubtful(facts, hello)
   local closing = facts.first_closing
@@ -196,7 +214,7 @@ local function is_hello_doubtful(facts, hello)
       return true
     end
   elseif closing.sender == "device" then
-    if waited < ROUND_TRIP then
+    if waited < patience(facts) then
       return true
     end
   elseif waited <= AT_ONCE then

@@ -35,9 +35,6 @@ function session.healthy(facts)
   if facts.reached ~= "established" or not facts.is_spark or facts.device.midway or facts.server.midway then
     return nil
   end
-  if not facts.session and not facts.unseen then
-    return nil
-  end
   local evidence, answer, watch = {}, facts.server_hello, c.watch
   if answer then
     evidence[1] = saw("Packet " .. number(answer.packet) .. ": a server says hello only after it has opened a hello.",

@@ -11,18 +11,19 @@ local FINDINGS = constants.findings.FINDINGS
 local CONFIDENCE_WORDS = constants.findings.CONFIDENCE_WORDS
 local STATE_OF_GROUP = constants.findings.STATE_OF_GROUP
 local NOT_CONNECTING, WORKING = STATE_OF_GROUP.connectivity, STATE_OF_GROUP.healthy
-local CANNOT_TELL = constants.report.verdict.CANNOT_TELL
-local CONNECTED = constants.report.verdict.CONNECTED
-local NO_TRAFFIC = constants.report.verdict.NO_TRAFFIC
-local TOO_LITTLE = constants.report.verdict.TOO_LITTLE
-local CAPTURE_AGAIN = constants.report.verdict.CAPTURE_AGAIN
-local REPEATED = constants.report.verdict.REPEATED
--- More devices than these are counted, not named.
-local NAMED = 3
+local CANNOT_TELL = constants.report.story.CANNOT_TELL
+local CONNECTED = constants.report.story.CONNECTED
+local NO_TRAFFIC = constants.report.story.NO_TRAFFIC
+local TOO_LITTLE = constants.report.story.TOO_LITTLE
+local CAPTURE_AGAIN = constants.report.story.CAPTURE_AGAIN
+local REPEATED = constants.report.story.REPEATED
+local NAMED = constants.report.several.NAMED
+local EFFECTS = constants.causes.EFFECTS
+local STEADY, LASTS = constants.histories.STEADY, constants.histories.LASTS
 
 local BAD, UNSAID, SIDE_REMARK = rules.BAD, {}, {}
-for _, code in ipairs(constants.report.verdict.UNSAID) do UNSAID[code] = true end
-for place, code in ipairs(constants.report.verdict.SIDE_REMARKS) do SIDE_REMARK[code] = place end
+for _, code in ipairs(constants.report.story.UNSAID) do UNSAID[code] = true end
+for place, code in ipairs(constants.report.story.SIDE_REMARKS) do SIDE_REMARK[code] = place end
 
 -- -- the findings of one device --------------------------------------------------------------------------------------
 
@@ -58,6 +59,35 @@ local function add_findings(story, conversation, findings)
   end
 end
 
+--- Which findings explain which others, as far as at least half of the connections of these show both.
+local function explain(story)
+  for _, cause in ipairs(story.findings) do
+    local own = {}
+    for _, conversation in ipairs(cause.conversations) do own[conversation] = true end
+    local leads = BAD[cause.finding.severity] and cause.finding.confidence ~= "hint"
+    for _, code in ipairs(leads and EFFECTS[cause.finding.code] or {}) do
+      local effect, shared = story.by_code[code], 0
+      for _, conversation in ipairs(effect and effect.conversations or {}) do
+        if own[conversation] then shared = shared + 1 end
+      end
+      if effect and not effect.cause and 2 * shared >= #effect.conversations then effect.cause = cause end
+    end
+  end
+end
+
+--- Puts each cause before what it caused; otherwise the order stays.
+local function causes_first(findings)
+  local ordered, placed = {}, {}
+  local function place(entry)
+    if placed[entry] then return end
+    if entry.cause then place(entry.cause) end
+    placed[entry] = true
+    ordered[#ordered + 1] = entry
+  end
+  for _, entry in ipairs(findings) do place(entry) end
+  return ordered
+end
+
 --- The findings that answer "why": the faults, or without one everything but remarks on the capture.
 local function said(story)
   local faults, others = {}, {}
@@ -75,32 +105,86 @@ local function why_unknown(story)
   return one_way and one_way.finding.summary or TOO_LITTLE
 end
 
+--- What became of one connection: "worked", "failed", or nil where the capture cannot tell.
+local function outcome_of(conversation, findings)
+  local worked = conversation.midway and conversation.kind == "spark"
+    and conversation:live_frames("device") > 0 and conversation:live_frames("server") > 0
+  for _, finding in ipairs(findings) do
+    if BAD[finding.severity] then return "failed" end
+    worked = worked or finding.code == "SPK001"
+  end
+  return worked and "worked" or nil
+end
+
+--- The packet that shows first what became of a connection: a session fails at its end.
+local function sign_of(attempt)
+  local conversation = attempt.conversation
+  if attempt.outcome == "worked" or conversation.reached ~= "established" then return conversation.first_packet end
+  local closing = conversation.closings[1]
+  return closing and closing.packet or conversation.last_packet
+end
+
+--- Attempts of one outcome that follow each other, as {outcome, count, first (its place among the judged)}.
+local function runs_of(judged)
+  local runs = {}
+  for place, attempt in ipairs(judged) do
+    local run = runs[#runs]
+    if run and run.outcome == attempt.outcome then
+      run.count = run.count + 1
+    else
+      runs[#runs + 1] = { outcome = attempt.outcome, count = 1, first = place }
+    end
+  end
+  return runs
+end
+
+--- Whether the last run is a state of its own, and not one more of the changes to and fro.
+local function is_steady(runs)
+  if #runs == 2 or (#runs == 3 and runs[2].count > 1) then return true end
+  local last, longest = runs[#runs], 0
+  for place = #runs - 2, 1, -2 do longest = math.max(longest, runs[place].count) end
+  return last.count >= STEADY and last.count >= LASTS * longest
+end
+
+--- Some connections worked and some failed.
+local function tell_changes(story, summary)
+  local judged, runs = story.judged, runs_of(story.judged)
+  local last, steady = runs[#runs], is_steady(runs)
+  local words = { failed = wording.number(story.failed), attempts = plural(#judged, "attempt"), summary = summary }
+  if last.outcome == "worked" then
+    story.state, story.mark = WORKING, "warns"
+    words.packet = wording.number(judged[last.first].conversation.first_packet)
+    if not steady then
+      story.at_times, story.sentence = true, fill(constants.report.story.AT_TIMES_NOT_NOW, words)
+      return
+    end
+    words.attempts = plural(story.failed, "attempt")
+    story.sentence = fill(constants.report.story.LOGS_IN_NOW, words)
+  elseif steady then
+    local since = sign_of(judged[last.first])
+    words.since = wording.number(since)
+    words["until"] = wording.number(math.min(judged[last.first - 1].conversation.last_packet, since))
+    story.sentence = story.sentence .. fill(constants.report.story.FAILS_NOW, words)
+  else
+    story.sentence = story.sentence .. fill(constants.report.story.AT_TIMES, words)
+  end
+end
+
 --- Something fails, or did.
 local function tell_fault(story, lead)
-  local spec, healthy = FINDINGS[lead.finding.code], story.by_code.SPK001
-  local own, works, came_up = story.conversations, {}, false
-  for _, conversation in ipairs(healthy and healthy.conversations or {}) do works[conversation] = true end
+  local spec, own, came_up = FINDINGS[lead.finding.code], story.conversations, false
   for _, conversation in ipairs(lead.conversations) do
     came_up = came_up or conversation.reached == "established"
   end
   story.mark, story.sentence = "fails", lead.finding.summary
   -- What never came up cannot drop.
   story.state = came_up and STATE_OF_GROUP[spec.group] or NOT_CONNECTING
-  local count, last = healthy and #healthy.conversations or 0, own[#own]
-  if works[last] then
-    story.state, story.mark = WORKING, "warns"
-    story.sentence = fill(constants.report.verdict.LOGS_IN_NOW, {
-      packet = wording.number(last.first_packet),
-      attempts = plural(#own - count, "attempt"),
-      summary = lower(sub(lead.finding.summary, 1, 1)) .. sub(lead.finding.summary, 2),
-    })
-  elseif count > 0 then
-    story.sentence = story.sentence
-      .. fill(constants.report.verdict.EARLIER_WORKED, { connections = plural(count, "earlier connection") })
-  elseif #own > REPEATED then
-    story.sentence = story.sentence .. fill(constants.report.verdict.NO_SUCCESS, {
+  if story.failed < #story.judged then
+    tell_changes(story, lower(sub(lead.finding.summary, 1, 1)) .. sub(lead.finding.summary, 2))
+  elseif #own > REPEATED and not came_up then
+    story.sentence = story.sentence .. fill(constants.report.story.NO_SUCCESS, {
       attempts = plural(#own, "attempt"),
-      span = duration(last.end_time - own[1].start_time),
+      span = duration(own[#own].end_time - own[1].start_time),
     })
   end
 end
@@ -113,7 +197,7 @@ local function missing_from(story)
       total, cut = total + hole.length, cut and hole.reason == "cut"
     end
   end
-  return fill(cut and constants.report.verdict.CUT_SHORT or constants.report.verdict.MISSES,
+  return fill(cut and constants.report.story.CUT_SHORT or constants.report.story.MISSES,
     { size = wording.size(total) })
 end
 
@@ -123,9 +207,9 @@ local function tell_health(story, lead)
   local one_way = story.by_code.SPK702
   if one_way then
     local sender = one_way.exemplar.sides.device.quality.packets > 0 and "device" or "server"
-    story.sentence = fill(constants.report.verdict.ONE_WAY_WORKS, { sender = sender })
+    story.sentence = fill(constants.report.story.ONE_WAY_WORKS, { sender = sender })
   elseif story.by_code.SPK703 then
-    story.sentence = fill(constants.report.verdict.WORKS_DESPITE, { missing = missing_from(story) })
+    story.sentence = fill(constants.report.story.WORKS_DESPITE, { missing = missing_from(story) })
   end
 end
 
@@ -140,7 +224,7 @@ local function tell(story)
   elseif code == "SPK701" then
     story.state, story.sentence = CONNECTED, lead.finding.summary
     if lead.exemplar.reached == "established" then
-      story.sentence = string.gsub(story.sentence, "%.$", "") .. constants.report.verdict.LOOKS_HEALTHY
+      story.sentence = string.gsub(story.sentence, "%.$", "") .. constants.report.story.LOOKS_HEALTHY
     end
   elseif code == "SPK801" then
     story.state, story.sentence = NO_TRAFFIC, lead.finding.summary
@@ -189,11 +273,11 @@ end
 --- What to do: about the fault, about the capture, or nothing.
 local function steps_for(story)
   local lead = story.lead
-  if story.mark == "fails" then
+  if story.mark == "fails" or story.at_times then
     -- Every fault has a remedy.
     return steps_of(said(story)[1])
   elseif story.mark == "warns" then
-    return { constants.report.verdict.IF_IT_FAILS_AGAIN, "  sparkshark explain " .. lead.finding.code }
+    return { constants.report.story.IF_IT_FAILS_AGAIN, "  sparkshark explain " .. lead.finding.code }
   elseif story.mark == "works" then
     -- It works, but something was in the way of seeing it.
     local hindered = story.by_code.SPK703 or story.by_code.SPK702
@@ -244,37 +328,69 @@ local function sum_up_without_failure(verdict, stories, working)
     if story.mark ~= "works" and #sentences < 2 then sentences[#sentences + 1] = sentence_of(story) end
   end
   if #working > 0 then
-    local does = constants.report.verdict.WORKS[#working > 1 and 2 or 1]
+    local does = constants.report.several.WORKS[#working > 1 and 2 or 1]
     sentences[#sentences + 1] = format("%s %s.", names_of(working), does)
   end
   verdict.sentence = concat(sentences, " ")
 end
 
+--- When (s) the failures began that a device ends with.
+local function failing_since(story)
+  local runs = runs_of(story.judged)
+  return story.judged[runs[#runs].first].conversation.start_time
+end
+
+--- Whether a device works with one of these servers while another one fails; what worked before proves nothing.
+local function works_beside(story, servers, since)
+  for _, attempt in ipairs(story.judged) do
+    local conversation = attempt.conversation
+    if attempt.outcome == "worked" and conversation.end_time >= since and servers[conversation.server.ip] then
+      return true
+    end
+  end
+  return false
+end
+
 local function sum_up_failures(verdict, stories, failing, working)
   local first = failing[1]
-  local what = agree(failing) and first.state or constants.report.verdict.FAILING
+  local what = agree(failing) and first.state or constants.report.several.FAILING
   verdict.state = #failing == #stories and what or format("%d OF %d %s", #failing, #stories, what)
   local sentences, same, here, beside = { sentence_of(first) }, {}, {}, {}
   for place = 2, #failing do
     if failing[place].lead.finding.code == first.lead.finding.code then same[#same + 1] = failing[place] end
   end
-  if #same > 0 then sentences[2] = fill(constants.report.verdict.THE_SAME, { names = names_of(same) }) end
+  if #same > 0 then sentences[2] = fill(constants.report.several.THE_SAME, { names = names_of(same) }) end
   local others = #failing - #same - 1
-  if others > 0 then
-    sentences[#sentences + 1] = fill(constants.report.verdict.OTHER_WAYS, { devices = plural(others, "other device") })
+  if others == 1 then
+    sentences[#sentences + 1] = constants.report.several.OTHER_WAY
+  elseif others > 1 then
+    sentences[#sentences + 1] = fill(constants.report.several.OTHER_WAYS, { devices = plural(others, "other device") })
   end
   for _, conversation in ipairs(first.conversations) do here[conversation.server.ip] = true end
   for _, story in ipairs(working) do
-    if here[story.conversations[1].server.ip] then beside[#beside + 1] = story end
+    if works_beside(story, here, failing_since(first)) then beside[#beside + 1] = story end
   end
   if #beside > 0 then
     local does = { names = names_of(beside), works = #beside == 1 and "works" or "work" }
-    sentences[#sentences + 1] = fill(constants.report.verdict.SAME_SERVER, does)
+    sentences[#sentences + 1] = fill(constants.report.several.SAME_SERVER, does)
   end
   verdict.sentence = concat(sentences, " ")
 end
 
 local MARK_ORDER = { fails = 1, warns = 2, unknown = 3, works = 4 }
+
+--- Whether a story is to be told before another: worst first, equals as they come in the capture.
+local function is_worse(one, other)
+  if one.mark ~= other.mark then return MARK_ORDER[one.mark] < MARK_ORDER[other.mark] end
+  local own, its, before = one.lead, other.lead, nil
+  if own and its then
+    before = rules.is_before(own.finding, its.finding)
+  elseif own or its then
+    before = own ~= nil
+  end
+  if before == nil then return one.number < other.number end
+  return before
+end
 
 --- Tells the stories of all devices and sums them up. Returns {state, sentence, sure, stories (worst first: {address,
 -- conversations, findings, state, mark, sentence, sure, steps})}, and the codes for each conversation.
@@ -284,7 +400,15 @@ local function verdict_of(analysis, has_keys)
     local address = conversation.device.ip
     local story = by_address[address]
     if not story then
-      story = { address = address, conversations = {}, findings = {}, by_code = {}, number = #stories }
+      story = {
+        address = address,
+        conversations = {},
+        judged = {},
+        failed = 0,
+        findings = {},
+        by_code = {},
+        number = #stories,
+      }
       by_address[address] = story
       stories[#stories + 1] = story
     end
@@ -293,19 +417,18 @@ local function verdict_of(analysis, has_keys)
     for place, finding in ipairs(findings) do own[place] = finding.code end
     codes[conversation] = own
     add_findings(story, conversation, findings)
+    local outcome = outcome_of(conversation, findings)
+    if outcome then story.judged[#story.judged + 1] = { conversation = conversation, outcome = outcome } end
+    if outcome == "failed" then story.failed = story.failed + 1 end
   end
   for _, story in ipairs(stories) do
     sort(story.findings, is_before)
+    explain(story)
+    story.findings = causes_first(story.findings)
     tell(story)
     story.sure, story.steps = how_sure(story, has_keys), steps_for(story)
   end
-  sort(stories, function(one, other)
-    if one.mark ~= other.mark then return MARK_ORDER[one.mark] < MARK_ORDER[other.mark] end
-    if one.lead and other.lead and one.lead.finding.code ~= other.lead.finding.code then
-      return is_before(one.lead, other.lead)
-    end
-    return one.number < other.number
-  end)
+  sort(stories, is_worse)
   local worst = stories[1]
   local verdict = { state = worst.state, sentence = worst.sentence, sure = worst.sure, stories = stories }
   local failing, working = with_mark(stories, "fails"), with_mark(stories, "works")

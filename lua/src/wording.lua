@@ -106,7 +106,7 @@ end
 
 --- "a ping", "an event".
 function wording.with_article(words)
-  return (find(words, "^[aeiou]") and "an " or "a ") .. words
+  return (find(words, "^[aeiouA]") and "an " or "a ") .. words
 end
 
 --- Words as a sentence joins them: "a, b and c"; `last` takes the place of "and".

@@ -24,6 +24,7 @@ from analyzer.rules.keys.session import (
     not_opened,
     proof_of_health,
 )
+from analyzer.rules.keys.update import explain_stops, update_not_taken, update_refused
 
 EXPLAIN_SILENCE = ("SPK301", "SPK303", "SPK305", "SPK306")
 
@@ -73,8 +74,11 @@ def _name_device(facts: Facts, own: list[Finding]) -> None:
 __all__ = [
     "Places",
     "add_proofs",
+    "explain_stops",
     "number_jumped",
     "proof_of_health",
     "request_unanswered",
     "update_not_begun",
+    "update_not_taken",
+    "update_refused",
 ]

@@ -9,6 +9,7 @@ from analyzer.catalogue import IDENTITY_SIZE
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut
 from analyzer.rules import words
 from analyzer.rules.facts import AT_ONCE, Facts
+from analyzer.rules.handshake import identity_total
 from analyzer.rules.keys.places import MOST_TESTED, Places, file_of, is_registry, name, named_in_registry, names
 from analyzer.streams import Sender
 from analyzer.wording import number, plural
@@ -28,6 +29,8 @@ def identity_refused(facts: Facts, keys: KeyRing, secrets: Secrets, places: Plac
     identity = facts.identity
     if identity is None or not identity.complete or not any(f.code in REFUSED for f in own):
         return
+    if identity_total(facts) > IDENTITY_SIZE:
+        return  # SPK203: no key of this size has locked it, so what one makes of its first 256 bytes means nothing
     where = f'"Who I am" (packet {number(identity.packet)})'
     if identity.data is None:
         yield facts.not_checked("SPK302", f"{where} is not whole in the capture, so no key can be tried on it.")
@@ -234,7 +237,7 @@ class _Refusal:
                 ruled_out=not_302,
             )
             return
-        refused, working = self._alike()
+        refused, working = self.places.refused_by(self.c)
         if refused > 1 and not working:
             # A lost folder of keys would look the same; that no device at all gets through is what matters.
             yield self.facts.finding(
@@ -277,24 +280,3 @@ class _Refusal:
             because=words.BECAUSE_NOT_ON_FILE,
             ruled_out=not_302,
         )
-
-    def _alike(self) -> tuple[int, bool]:
-        """How many devices this server refuses although it could read them, and whether any got through since."""
-        server = (self.c.server.address, self.c.server.port)
-        first: int | None = None
-        refused = set()
-        working = False
-        for c in self.facts.trace.conversations:
-            if (c.server.address, c.server.port) != server or c.secrets is None:
-                continue
-            found = c.secrets.identity
-            if c.reached == "identity" and c.closings and found is not None and found.nonce_matches:
-                refused.add(c.device.address)
-                first = c.start_ns if first is None else min(first, c.start_ns)
-        if len(refused) > 1 and first is not None:
-            working = any(
-                c.reached in ("session", "hello", "established") and c.start_ns >= first
-                for c in self.facts.trace.conversations
-                if (c.server.address, c.server.port) == server
-            )
-        return len(refused), working

@@ -33,6 +33,10 @@ CALL: Final = "FunctionCall"
 LISTED: Final = 16
 """Requests without an answer that are looked at; more of them say no more."""
 
+AROUND_AN_OFFER: Final = 30 * NS
+MANY_EVENTS: Final = 10
+"""One each 6 s; a device that published each 2.5 s could not be updated (DIAGNOSES SPK601)."""
+
 SAYS_DEVICE_SILENT: Final = "The device works, but it never answers a request of the server: {what}."
 SAYS_SERVER_SILENT: Final = "The server works, but it never answers a request of the device: {what}."
 BECAUSE_PROGRAM: Final = "that the function takes too long, or that the program on the device is busy elsewhere."
@@ -51,7 +55,7 @@ def number_jumped(facts: Facts) -> Iterator[Finding | NotChecked]:
     c, end = facts.conversation, facts.first_closing
     if end is None or end.sender is not Sender.SERVER or facts.reached != "established":
         return
-    if c.secrets is None or c.secrets.reader is None or not _complete(facts, Sender.DEVICE):
+    if c.secrets is None or c.secrets.reader is None or not complete(facts, Sender.DEVICE):
         return
     jump = _first_jump(c.messages)
     if jump is None:
@@ -171,6 +175,7 @@ def update_not_begun(facts: Facts) -> Iterator[Finding | NotChecked]:
             tuple(m.packet for m in offers),
         ),
         Evidence("The device sends other messages after that, and all of them are in the capture and open."),
+        *_busy(c.messages, first),
         summary=SAYS_NEVER_BEGINS.format(times=plural(len(offers), "time")),
         because=BECAUSE_HANGS if answers else BECAUSE_BUSY,
         silence=True,
@@ -180,7 +185,22 @@ def update_not_begun(facts: Facts) -> Iterator[Finding | NotChecked]:
     yield finding
 
 
-def _complete(facts: Facts, sender: Sender) -> bool:
+def _busy(messages: list[SparkMessage], offer: SparkMessage) -> Iterator[Evidence]:
+    """SPK601b: what the device publishes all the time while an update is to begin."""
+    events = [
+        m.packet
+        for m in messages
+        if m.name == "Event" and m.direction == "device" and abs(m.time_ns - offer.time_ns) <= AROUND_AN_OFFER
+    ]
+    if len(events) >= MANY_EVENTS:
+        yield Evidence(
+            f"In the minute around the offer the device publishes {plural(len(events), 'event')} (packets"
+            f" {number(events[0])} to {number(events[-1])}): its program keeps it busy.",
+            (events[0], events[-1]),
+        )
+
+
+def complete(facts: Facts, sender: Sender) -> bool:
     """Whether all that this end ever said is in the capture, and opens.
 
     What is missing long before a request counts as well: a capture that lost packets may hold a request's repeat
@@ -198,7 +218,7 @@ def _heard_until(facts: Facts, sender: Sender) -> int:
 
     Its close counts as well: the number in it tells that there was nothing before.
     """
-    if not _complete(facts, sender):
+    if not complete(facts, sender):
         return 0
     heard = [m.time_ns for m in facts.conversation.messages if m.direction == sender.value]
     end = facts.closing(sender)

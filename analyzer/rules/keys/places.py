@@ -54,6 +54,8 @@ class Places:
         self._identities: dict[Hashable, list[bytes]] = defaultdict(list)
         self._replies: dict[Hashable, list[bytes]] = defaultdict(list)
         self._tests: dict[tuple[Hashable, str, int], RangeTest] = {}
+        self._refused: dict[Hashable, dict[str, int]] = defaultdict(dict)  # server: device ID, and when (ns) first
+        self._got_through: dict[Hashable, int] = {}  # server: when (ns) the last "who I am" began that it accepted
         for conversation in trace.conversations:
             self._learn(conversation)
 
@@ -64,9 +66,13 @@ class Places:
             self._identities[device].append(identity.data)
         if c.reached in ("session", "hello") and session is not None and session.data is not None:
             self._replies[device].append(session.data[:SEALED_KEY_SIZE])
+        if c.reached in ("session", "hello", "established"):
+            self._got_through[server] = max(c.start_ns, self._got_through.get(server, 0))
         if secrets is None:
             return
         found, offer = secrets.identity, secrets.offer
+        if c.reached == "identity" and c.closings and found is not None and found.nonce_matches:
+            self._refused[server].setdefault(found.device_id or c.device.ip, c.start_ns)
         if found is not None and found.nonce_matches and identity is not None:
             how = words.OPENED_IT.format(packet=number(identity.packet))
             self._trusted[device].setdefault(found.opened_by.n, how)
@@ -116,6 +122,15 @@ class Places:
     def signs(self, c: Conversation) -> dict[int, int]:
         """Return the keys with which this server has signed replies: modulus, and a packet."""
         return self._signs.get((c.server.address, c.server.port), {})
+
+    def refused_by(self, c: Conversation) -> tuple[int, bool]:
+        """Return how many devices this server refuses although it could read them, and whether any got through
+        since.
+        """
+        server = (c.server.address, c.server.port)
+        refused = self._refused.get(server, {})
+        first = min(refused.values(), default=0)
+        return len(refused), len(refused) > 1 and self._got_through.get(server, -1) >= first
 
     # -- public keys alone ---------------------------------------------------------------------------------------
 

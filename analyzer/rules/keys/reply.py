@@ -17,6 +17,7 @@ from analyzer.findings import (
     RuledOut,
     Severity,
 )
+from analyzer.findings.commands import read_key
 from analyzer.rules import words
 from analyzer.rules.facts import Facts
 from analyzer.rules.keys.places import MOST_TESTED, Places, file_of, name, named_in_registry, names
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from analyzer.opened import Secrets
 
 SILENT: Final = ("SPK206", "SPK207")
-DUMP: Final = "  dfu-util -d 1d50:607f -a 1 -s 0x00002000:1024 -U now.der"
-PHOTON_DUMP: Final = "-d 2b04:d006 -a 1 -s 34:612"
+DUMP: Final = f"  {read_key('Core', 'now.der')}"
+PHOTON_DUMP: Final = read_key("Photon", "now.der").removeprefix("dfu-util ").removesuffix(" -U now.der")
 
 Said = Iterator[Finding | NotChecked]
 
@@ -391,7 +392,7 @@ class _Reply:
         count = max(test.count for test in tests)
         whose = words.OWN_KEY if own_words is not None else names(keys, "device key")
         premise = (
-            words.PREMISE_OFFERED.format(key=own_words.fingerprint)
+            words.PREMISE_OFFERED.format(key=f" ({own_words.fingerprint})")
             if own_words is not None
             else words.PREMISE_PUBLIC_HALF.format(file=file_of(keys[0]))
             if len(keys) == 1
@@ -409,7 +410,5 @@ class _Reply:
                 ),
                 (self.packet,),
             ),
-            because=premise
-            if sure
-            else words.BECAUSE_REPLY_UNLIKELY.format(keys=whose, premise=premise.replace(":", ";", 1)),
+            because=premise if sure else words.BECAUSE_REPLY_UNLIKELY.format(keys=whose, premise=premise),
         )

@@ -1,7 +1,7 @@
 """The stories that can be simulated, in the order in which they are listed."""
 
 from analyzer.simulate.scenarios import handshake, session, network, addresses, times_sizes  # isort: skip
-from analyzer.simulate.scenarios import lifetimes, capture, elsewhere  # isort: skip
+from analyzer.simulate.scenarios import updates, lifetimes, repeats, capture, elsewhere  # isort: skip
 from analyzer.simulate.scenarios.registry import SCENARIOS, Scenario
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "handshake",
     "lifetimes",
     "network",
+    "repeats",
     "session",
     "times_sizes",
+    "updates",
 ]

@@ -1,0 +1,129 @@
+"""What all connections of one device, and of one server, tell together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from analyzer.catalogue import (
+    COMMUNITY_LOGIN_LIMIT,
+    COMMUNITY_UPDATE_LIMIT,
+    GENERATIONS,
+    LEGACY_LOGIN_LIMIT,
+    LEGACY_UPDATE_LIMIT,
+    SERVER_HELLO_WAITS,
+    SERVER_IDLE_LIMIT,
+)
+from analyzer.conversation import Conversation
+from analyzer.devices import devices_of
+from analyzer.network.units import address_text
+from analyzer.recognition import device, opened, server
+from analyzer.recognition.model import ANY_SERVER, COMMUNITY, LEGACY, Clue, Recognised, Recognition, fits, settle
+from analyzer.recognition.timers import Timers
+from analyzer.streams import Sender
+
+if TYPE_CHECKING:
+    from analyzer.trace import Trace
+
+OVERLAP: Final = 2_000_000_000
+"""A device that opens its next connection has given up the one before; one that talks on both (ns) is two devices."""
+SAME_FIRMWARE: Final = 600_000_000_000
+"""A device that was away for longer (ns) may have been given another firmware; its longest pause is 128 s."""
+PRIVATE: Final = ("10.", "192.168.", "169.254.", *(f"172.{n}." for n in range(16, 32)))
+"""Where an IPv4 address is one device's. Behind a public one there may be many."""
+LOGIN_LIMITS: Final = {COMMUNITY: (COMMUNITY_LOGIN_LIMIT,), LEGACY: (LEGACY_LOGIN_LIMIT,)}
+IDLE_LIMITS: Final = {COMMUNITY: (SERVER_IDLE_LIMIT,), LEGACY: ()}
+UPDATE_LIMITS: Final = {COMMUNITY: (COMMUNITY_UPDATE_LIMIT,), LEGACY: (LEGACY_UPDATE_LIMIT,)}
+HELLO_WAIT: Final = ((fits("G1b", "G2a"), SERVER_HELLO_WAITS[0]), (fits("G2b", "G2c", "G2d"), SERVER_HELLO_WAITS[1]))
+
+
+def recognise(trace: Trace) -> None:
+    """Enter into each conversation what can be told of its two ends. Takes time linear in their number."""
+    for run in _runs(trace):
+        clues = [clue for c in run for clue in (*device.clues_of(c), *opened.device_clues(c))]
+        heard = trace.background.heard.get(run[0].device.address, [])
+        clues += [*device.announced(run, heard), *device.pace(run)]
+        firmware = settle(clues, GENERATIONS)
+        for c in run:
+            c.recognised = Recognition(firmware)
+    by_server: dict[tuple[bytes, int], list[Conversation]] = defaultdict(list)
+    for c in trace.conversations:
+        if c.kind in ("spark", "empty"):
+            by_server[c.server.address, c.server.port].append(c)
+    for own in by_server.values():
+        found = settle(_of_server(own), ANY_SERVER)
+        learnt = (server.learnt_login(own), server.learnt_update(own)) if found is None or not found.only else ()
+        for c in own:
+            if c.recognised is not None:
+                c.recognised.server = found
+                c.recognised.timers = _timers(c.recognised.firmware, found, learnt)
+
+
+def _of_server(own: Sequence[Conversation]) -> Iterator[Clue]:
+    # Where other logins stay open for longer, 10 s are not the limit of the community server but an accident.
+    outlasted = any(map(server.outlasts_community, own))
+    for c in own:
+        for clue in server.clues_of(c):
+            if not (outlasted and clue.kind == server.LOGIN_LIMIT and COMMUNITY in clue.fits):
+                yield clue
+        yield from opened.server_clues(c)
+        early = server.accepts_early_core(c, c.recognised.firmware if c.recognised is not None else None)
+        if early is not None:
+            yield early
+
+
+def _timers(firmware: Recognised | None, found: Recognised | None, learnt: Sequence[float | None]) -> Timers:
+    """The timers of this pair; those of everybody where it is not known, and with them what was learnt."""
+    known = Timers()
+    able = frozenset(firmware.candidates) if firmware is not None else frozenset(GENERATIONS)
+    wait = next((seconds for generations, seconds in HELLO_WAIT if able <= generations), None)
+    who = found.only if found is not None else None
+    if who in LOGIN_LIMITS:
+        return Timers(LOGIN_LIMITS[who], IDLE_LIMITS[who], UPDATE_LIMITS[who], wait)
+    new = tuple(seconds for seconds in learnt if seconds is not None)
+    login, update = learnt if learnt else (None, None)
+    return Timers(
+        login=(*known.login, login) if login is not None else known.login,
+        update=(*known.update, update) if update is not None else known.update,
+        hello_wait=wait,
+        learnt=new,
+    )
+
+
+# -- whose connections these are ------------------------------------------------------------------------------------
+
+
+def _runs(trace: Trace) -> Iterator[list[Conversation]]:
+    """Connections in a row of one device with one firmware; one by one where an address may be several devices'."""
+    for one in devices_of(trace.conversations, ()):
+        by_address: dict[bytes, list[Conversation]] = defaultdict(list)
+        for c in one.conversations:
+            by_address[c.device.address].append(c)
+        for address, own in by_address.items():
+            text = address_text(address)
+            if (one.id is None and ":" not in text and not text.startswith(PRIVATE)) or _in_parallel(own):
+                yield from ([c] for c in own)
+            else:
+                yield from _one_firmware(own)
+
+
+def _in_parallel(own: Sequence[Conversation]) -> bool:
+    return any(_last_word(earlier) - later.start_ns > OVERLAP for earlier, later in pairwise(own))
+
+
+def _last_word(c: Conversation) -> int:
+    last = c.sides[Sender.DEVICE].last_data
+    return last.time_ns if last is not None else c.start_ns
+
+
+def _one_firmware(own: Sequence[Conversation]) -> Iterator[list[Conversation]]:
+    run: list[Conversation] = []
+    for c in own:
+        if run and (run[-1].watch.update is not None or c.start_ns - run[-1].end_ns > SAME_FIRMWARE):
+            yield run
+            run = []
+        run.append(c)
+    if run:
+        yield run

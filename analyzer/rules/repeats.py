@@ -1,0 +1,80 @@
+"""SPK210: bytes of a login that are random each time, and come a second time on another connection.
+
+One connection may be in a capture twice: seen at two places, on both sides of a router that translates addresses, with
+clocks that differ. Its sequence numbers are the same then, or the two run side by side, login parts and all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from analyzer.findings import Confidence, Evidence, Finding, Severity
+from analyzer.handshake import Part
+from analyzer.rules.facts import Facts
+from analyzer.streams import Sender
+from analyzer.wording import duration, listing, number
+
+WHAT: Final = {"nonce": "the greeting", "identity": '"who I am"', "session": "the reply"}
+BECAUSE_REPEATED: Final = "that these bytes come twice: played back, made by an imitation, or not random."
+
+
+def repeated(every: Sequence[Facts]) -> Iterator[Finding]:
+    """Compare the parts of each login with all those before it.
+
+    What is kept of each distinct part is the first login that had it, so both time and memory are linear.
+    """
+    first: dict[bytes, Facts] = {}
+    for facts in every:
+        if not facts.is_spark:
+            continue
+        again = []
+        for part in (facts.nonce, facts.identity, facts.session):
+            if part is None or part.data is None:
+                continue
+            earlier = first.setdefault(part.data, facts)
+            if earlier is not facts and _are_two(earlier, facts):
+                again.append((part, earlier))
+        if again:
+            yield _told(facts, again)
+
+
+def _are_two(earlier: Facts, later: Facts) -> bool:
+    """Whether these are two connections for certain, not one that the capture holds twice."""
+    one, other = earlier.conversation, later.conversation
+    numbers, others = one.initial_numbers, other.initial_numbers
+    known = [sender for sender in Sender if sender in numbers and sender in others]
+    if not known or any(numbers[sender] == others[sender] for sender in known):
+        return False
+    apart = other.start_ns > one.end_ns
+    different = earlier.identity is not None and later.identity is not None
+    return apart or (different and _data(earlier.identity) != _data(later.identity))
+
+
+def _data(part: Part | None) -> bytes | None:
+    return part.data if part is not None else None
+
+
+def _told(facts: Facts, again: list[tuple[Part, Facts]]) -> Finding:
+    what = listing([WHAT[part.kind] for part, _ in again])
+    evidence = []
+    for part, earlier in again:
+        parts = (earlier.nonce, earlier.identity, earlier.session)
+        there = next(p for p in parts if p is not None and p.data == part.data)
+        before = duration(max(0, part.time_ns - there.time_ns))
+        evidence.append(
+            Evidence(
+                f"Packet {number(part.packet)}, {WHAT[part.kind]}, is byte for byte packet {number(there.packet)} of"
+                f" {earlier.conversation.device.ip}, {before} before; by their TCP sequence numbers these are two"
+                " connections.",
+                (there.packet, part.packet),
+            )
+        )
+    return facts.finding(
+        "SPK210",
+        Confidence.CERTAIN,
+        *evidence,
+        because=BECAUSE_REPEATED,
+        severity=Severity.MAJOR if facts.came_up is False else None,
+        what=f"{what[0].upper()}{what[1:]}",
+    )
