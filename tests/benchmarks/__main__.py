@@ -1,6 +1,6 @@
 """Measures, and writes RESULTS.md:  python -m tests.benchmarks [--scale 0.1]
 
-Takes about two minutes at full scale. Peers (tcpdump, tshark) are measured where they are installed.
+Takes about three minutes at full scale. Peers (tcpdump, tshark) are measured where they are installed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from . import rules
 from .measure import ROOT, Cost, cost_of, in_turns, seconds
 from .workload import Truth, write
 
@@ -69,6 +70,8 @@ def page(folder: Path, scale: float) -> Iterator[str]:
     yield "not compare: only ratios within this page mean anything."
     yield ""
     yield from throughput(folder, scale)
+    yield ""
+    yield from rules.table(folder, scale)
     yield ""
     yield from start(folder)
 
