@@ -22,7 +22,7 @@ from analyzer.report.past import Times
 from analyzer.report.redact import Redactor
 from analyzer.report.text import text_report
 from analyzer.report.verdict import verdict_of
-from analyzer.simulate import World, finish, make_world
+from analyzer.simulate import Conversation, World, finish, make_world
 from analyzer.simulate.keys import SERVER_BITS
 from analyzer.trace import Trace
 
@@ -763,3 +763,15 @@ def test_the_window_counts_those_that_fail_in_other_ways(steps: tuple[Step, ...]
     report = verdict_of(verdict(packets))
     agree(told(lua("lua51"), packets), report)
     assert report.sentence.endswith(end)
+
+
+def test_a_remark_on_rows_is_not_what_is_said_of_a_device_among_several() -> None:
+    made = world(devices=2)
+    works(made, made.devices[0], 0.0, 30.0)
+    c = Conversation(made, made.devices[1], at=29.0)
+    c.connect()
+    c.nonce()
+    said = verdict_of(judged(made))
+    assert said.state == "1 OF 2 WORKING"
+    assert said.sentence.startswith("192.168.1.105: What the capture shows is too little for a verdict.")
+    assert "CoAP" not in said.sentence

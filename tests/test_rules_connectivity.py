@@ -502,3 +502,11 @@ def test_the_cause_is_told_and_mended_with_the_failure(name: str, sentence: str,
 def test_a_session_that_works_stays_a_working_one() -> None:
     said = told(judged(played("dns-fallback-works")))
     assert said.state == "WORKING"
+
+
+def test_who_dials_anew_without_repeating_itself_may_have_been_refused() -> None:
+    """SPK102 in a capture without the server's packets, but with the answers of the router to name lookups."""
+    story = simulate("refused", firmware="photon-3", attempts=8)
+    one_sided = [packet for packet in story.packets if packet.sender != "server"]
+    assert the(judged(story, one_sided), "SPK101").confidence is Confidence.LIKELY
+    assert the(judged(simulate("port-blocked")), "SPK101").confidence is Confidence.STRONG

@@ -10,7 +10,7 @@ from analyzer.catalogue import SPARK_PORT
 from analyzer.findings import FINDINGS, Group
 from analyzer.histories import COMMON, Outcome, ServerHistory, Together
 from analyzer.report.past import Times
-from analyzer.report.story import Mark, Story
+from analyzer.report.story import UNSAID, Mark, Story
 from analyzer.wording import endpoint, listing, number, plural
 
 FAILING: Final = "FAILING"
@@ -192,11 +192,9 @@ def common_steps(story: Story, together: Together, times: Times) -> tuple[str, .
 def of(story: Story) -> str:
     """One sentence about one device among several."""
     lead = story.lead
-    return (
-        f"{story.address} {lead.predicate}."
-        if lead is not None and lead.predicate
-        else f"{story.address}: {story.sentence}"
-    )
+    if lead is not None and lead.code not in UNSAID and lead.predicate:
+        return f"{story.address} {lead.predicate}."
+    return f"{story.address}: {story.sentence}"
 
 
 def names(stories: Sequence[Story]) -> str:

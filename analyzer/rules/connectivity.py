@@ -64,8 +64,11 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
     because = words.BECAUSE_DROPPED
     elsewhere, looked_up = around.accepted_elsewhere(facts), around.looked_up(facts)
     offline = around.no_internet(facts) if elsewhere is None else None
-    if elsewhere is not None or looked_up is not None:
-        confidence = Confidence.STRONG  # it is not the device's own network that swallows everything
+    gave_up_early = c.syn_count < ENOUGH_SYNS and facts.dialled_again is not None
+    if (elsewhere is not None or looked_up is not None) and not gave_up_early:
+        # It is not the device's own network that swallows everything. Who dials anew without having repeated itself
+        # may have been refused, in a packet that is not in the capture.
+        confidence = Confidence.STRONG
     if offline is not None:
         because = BECAUSE_NO_INTERNET
     if complaint is not None:
