@@ -357,6 +357,12 @@ def without_its_syn(*, second_isn: tuple[int, int] = (1 << 30, 1 << 31), ended: 
     return one_after_the_other(first, second)
 
 
+def a_reply_and_nothing_before() -> list[Segment]:
+    """The end of a login whose other messages came before the capture began."""
+    segments = Talk().open().handshake().segments
+    return numbered([segment for segment in segments if segment.length == 384 or segment is segments[-1]])
+
+
 def forty_bytes_among_frames() -> list[Segment]:
     """Pieces of frames that have a nonce's size."""
     talk = Talk().open().handshake().hello()
@@ -463,6 +469,7 @@ PLACES: Final[dict[str, Callable[[], list[Segment]]]] = {
     "no SYN": without_its_syn,
     "no SYN, numbers near": lambda: without_its_syn(second_isn=(5000, 705_000)),
     "no SYN, numbers near, power lost before": lambda: without_its_syn(second_isn=(5000, 705_000), ended=False),
+    "a reply alone": a_reply_and_nothing_before,
     "forty bytes": forty_bytes_among_frames,
     "a doubt that lasts": a_doubt_that_lasts,
     "late packets": late_packets,

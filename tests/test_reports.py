@@ -10,19 +10,21 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import screens
+from judging import judged
 from screens import CAPTURES, SHIPPED, shown, story
 
 from analyzer.findings import FINDINGS, Confidence, Severity
 from analyzer.pipeline import analyze
 from analyzer.report.style import Style
 from analyzer.report.text import numbered, text_report
-from analyzer.simulate import SCENARIOS
+from analyzer.simulate import SCENARIOS, simulate
 from analyzer.streams import Sender
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -391,3 +393,13 @@ def test_lines_hold_the_same_as_the_document(capsys: pytest.CaptureFixture[str])
     assert by_kind["finding"] == document["findings"]
     assert by_kind.get("not_checked", []) == document["not_checked"]
     assert [line["path"] for line in by_kind["capture"]] == ["captures/healthy-full.pcap"]
+
+
+def test_attempts_whose_clock_was_set_back_are_one_report() -> None:
+    told = simulate("retries", attempts=40)
+    third = len(told.packets) // 3
+    behind = [replace(packet, time_ns=packet.time_ns - 7_000_000_000_000) for packet in told.packets[third:-third]]
+    trace = judged(told, [*told.packets[:third], *behind, *told.packets[-third:]])
+    report = text_report(trace, "clock.pcap")
+    is_tidy(report)
+    assert "40 attempts" in report

@@ -367,3 +367,12 @@ def test_an_early_core_hangs_up_on_a_long_argument(length: int, is_told: bool, t
     assert ("SPK509" in codes(trace)) is is_told
     if is_told:
         assert "64 bytes or more" in the(trace, "SPK509").because
+
+
+def test_a_reply_without_its_device_and_its_beginning_says_nothing_of_the_device() -> None:
+    story = simulate("key-mismatch")
+    kept = [packet for packet in story.packets if packet.sender != "device"]
+    begun = next(place for place, packet in enumerate(kept) if packet.label == "offer")
+    trace = judged(story, kept[begun:])
+    assert codes(trace) == {"SPK701", "SPK702", "SPK401"}
+    assert any("The device's packets and the beginning" in item.because for item in trace.not_checked)

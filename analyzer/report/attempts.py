@@ -78,11 +78,12 @@ def endings(story: Story) -> list[str]:
         rows.append((number(len(members)), text[:34], number(members[0].first_packet), last))
     headers = ("attempts", "end", "first packet", "last packet")
     lines = columns(headers, rows, ("right", "left", "right", "right"))
-    begun, ended = story.conversations[0].start_ns, story.conversations[-1].start_ns
+    starts = [c.start_ns for c in story.conversations]
+    begun, ended = min(starts), max(starts)  # a clock that was set back puts them out of order
     if ended > begun:
         bins = [0] * BINS
-        for c in story.conversations:
-            bins[min(BINS - 1, (c.start_ns - begun) * BINS // (ended - begun))] += 1
+        for start in starts:
+            bins[min(BINS - 1, (start - begun) * BINS // (ended - begun))] += 1
         bar = "".join("▇" if n else " " for n in bins)
         rate = (len(story.conversations) - 1) * 3600e9 / (ended - begun)
         pace = f"{rate:,.0f} an hour" if rate < 7200 else f"{rate / 3600:,.1f} a second"
