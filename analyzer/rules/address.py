@@ -63,7 +63,11 @@ COMPARE_NAMES: Final = (
 
 
 def fallback(facts: Facts) -> Iterator[Finding]:
-    """SPK105: the lookup of the cloud's name fails, and the device dials the address built into its firmware."""
+    """SPK105: the lookup of the cloud's name fails, and the device dials the address built into its firmware.
+
+    Certain when an answer says that there is no such name, strong when the device waits, asks again and waits in vain.
+    A name that leads to this very address is excluded by the answers in the capture; the address alone is nothing.
+    """
     c = facts.conversation
     lookup = facts.trace.background.lookups.get((c.device.ip, CLOUD_NAME))
     if c.server.ip != FALLBACK_ADDRESS or lookup is None or not c.syns:
@@ -160,7 +164,12 @@ def _failed_lookup(facts: Facts, asked: list[LookupPacket], refusals: list[Looku
 
 
 def wrong_address(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK106: not the server that the user named; nobody there; not what the lookup gave; a web server's port."""
+    """SPK106: not the server that the user named; nobody there; not what the lookup gave; a web server's port.
+
+    Certain for an address that the user named; strong when a router says that nobody has it, when nobody answers to
+    ARP while others are answered, or when a web server is told a login; otherwise likely. A blocked port (SPK101) is
+    excluded by the machine that has the address; whoever greets as a Spark server is one.
+    """
     found = [*expected.elsewhere(facts), *_no_spark_server(facts)]
     findings = [one for one in found if isinstance(one, Finding)]
     yield from (one for one in found if not isinstance(one, Finding))

@@ -70,7 +70,12 @@ def _by_ends(every: Sequence[Facts]) -> dict[Ends, list[Facts]]:
 
 
 def timed_out(every: Sequence[Facts]) -> Iterator[Finding]:
-    """SPK504: the server closes after a silence of the device in which a ping was due."""
+    """SPK504: the server closes after a silence of the device in which a ping was due.
+
+    Likely when the silence is as long as a limit of the server; strong when the same silence ends several
+    connections. A dead path (SPK506) is excluded by the device's TCP, which goes on confirming; holes, an update
+    that has just ended, and a device that has dialled again forbid the claim.
+    """
     for sessions in _by_ends(every).values():
         quiet = [(facts, silence) for facts in sessions if (silence := _quiet(facts)) is not None]
         for facts, silence in quiet:
@@ -142,7 +147,12 @@ class _Cut:
 
 
 def forgotten(every: Sequence[Facts]) -> Iterator[Finding]:
-    """SPK506: what the device says after a silence gets nowhere, on each connection."""
+    """SPK506: what the device says after a silence gets nowhere, on each connection.
+
+    Likely for one reset that has not the server's time-to-live; strong when it is the same on several connections. A
+    bad link (SPK505) is excluded by the silence before, a server that hangs (SPK503) by its missing
+    acknowledgements, and any limit by a ping that survived as long a silence.
+    """
     groups = _by_ends(every)
     answered = {facts.conversation.server.address for own in groups.values() for facts in own if _ping_survived(facts)}
     for (_, server, _), sessions in groups.items():
@@ -226,7 +236,12 @@ def _dropped(one: _Cut, times: int) -> Finding:
 
 
 def same_identity(every: Sequence[Facts]) -> Iterator[Finding]:
-    """SPK507: one ID at two addresses that are alive at the same time."""
+    """SPK507: one ID at two addresses that are alive at the same time.
+
+    Certain by the IDs in two logins that a key opens, strong by announcements from two network cards, likely by logins
+    that take turns in throwing the other out. One device that moved is excluded: it no longer answers from where it
+    was.
+    """
     told: set[frozenset[bytes]] = set()
     by_address: dict[bytes, list[Facts]] = defaultdict(list)
     for facts in every:

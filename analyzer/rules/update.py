@@ -38,7 +38,11 @@ BECAUSE_NEEDS: Final = "that the update is too slow: at this pace it needs {need
 
 
 def never_begins(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK601: three frames of an UpdateBegin's size at the old server's pace, a shorter one, and no answer."""
+    """SPK601: three frames of an UpdateBegin's size at the old server's pace, a shorter one, and no answer.
+
+    Likely, by sizes and times alone; a key that opens the messages decides (`update_not_begun`). Holes among what the
+    device sent forbid the claim, and a device that is heard no more may have gone.
+    """
     c = facts.conversation
     offers, readable = c.watch.offers, c.secrets is not None and c.secrets.session_key is not None
     if not offers or readable or c.watch.update is not None or not facts.is_spark or facts.unseen is not None:
@@ -77,7 +81,11 @@ def never_begins(facts: Facts) -> Iterator[Finding | NotChecked]:
 
 
 def overran(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK603: chunks at a steady pace until the server's time for the whole update is over."""
+    """SPK603: chunks at a steady pace until the server's time for the whole update is over.
+
+    Strong: begin, pace and the stop at a known or learnt limit are all seen. Chunks sent again and again (SPK602), an
+    update that stalls first (SPK601), and with a key one that had all its chunks, are excluded.
+    """
     c, update = facts.conversation, facts.conversation.watch.update
     if update is None or not facts.is_spark or facts.unseen is not None or facts.reached != "established":
         return

@@ -51,7 +51,11 @@ SHORTER_FUNCTION: Final = (
 
 
 def number_jumped(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK502: a message number of the device that is not the next one, and the server hangs up at once."""
+    """SPK502: a message number of the device that is not the next one, and the server hangs up at once.
+
+    Strong: all that the device sent is in the capture and opens, so no hole makes the jump. A ping's number, which no
+    server checks, and a message that was answered all the same are excluded.
+    """
     c, end = facts.conversation, facts.first_closing
     if end is None or end.sender is not Sender.SERVER or facts.reached != "established":
         return
@@ -100,7 +104,11 @@ def _first_jump(messages: list[SparkMessage]) -> tuple[SparkMessage, int] | None
 
 
 def request_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK503: a confirmable request that the other side never acknowledges, though it goes on talking."""
+    """SPK503: a confirmable request that the other side never acknowledges, though it goes on talking.
+
+    Strong: all that the other side sent until long after it is in the capture and opens. A dead path (SPK505, SPK506)
+    is excluded by what it still says, requests that nobody answers by their names, updates by their own findings.
+    """
     c, secrets = facts.conversation, facts.conversation.secrets
     if secrets is None or secrets.reader is None or secrets.reader.forgotten or facts.reached != "established":
         return
@@ -154,7 +162,11 @@ def _not_answered(facts: Facts, asker: Sender, waiting: list[SparkMessage]) -> F
 
 
 def update_not_begun(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK601: UpdateBegin, and the device never says that it is ready."""
+    """SPK601: UpdateBegin, and the device never says that it is ready.
+
+    Strong: what the device says after it is all in the capture and opens. A refusal has its own rule, and chunks show
+    that it began.
+    """
     c = facts.conversation
     offers = [m for m in c.messages if m.name == "UpdateBegin"]
     if not offers or facts.unseen is not None or facts.reached != "established":

@@ -64,7 +64,11 @@ def hello_checked(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places,
 
 
 def hung_up_on_answer(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places, own: list[Finding]) -> Said:
-    """SPK509: the device hangs up on a message that its firmware is known not to bear (PROTOCOL 5.2, 5.4.10)."""
+    """SPK509: the device hangs up on a message that its firmware is known not to bear (PROTOCOL 5.2, 5.4.10).
+
+    Strong: message and generation of the firmware are read, and the close follows within a round trip. A planned close
+    (SPK508) has no such message before it, a firmware that ignores refusals is excluded by its generation.
+    """
     c, end, reader = facts.conversation, facts.first_closing, secrets.reader
     if end is None or end.sender is not Sender.DEVICE or facts.reached != "established" or reader is None:
         return
@@ -96,7 +100,11 @@ def hung_up_on_answer(facts: Facts, keys: KeyRing, secrets: Secrets, places: Pla
 
 
 def frames_do_not_open(facts: Facts, keys: KeyRing, secrets: Secrets, places: Places, own: list[Finding]) -> Said:
-    """SPK501: frames under a right key that are no messages, without a hole to explain it."""
+    """SPK501: frames under a right key that are no messages, without a hole to explain it.
+
+    Certain when others of that end open under the same key, else strong. What lies behind a hole (SPK703) is excluded;
+    minor when both ends went on as if nothing had happened.
+    """
     if not secrets.bad_frames or secrets.session_key is None or facts.conversation.reached != "established":
         return
     from analyzer.session import Trouble  # noqa: PLC0415 - only with keys

@@ -47,7 +47,10 @@ CHECK_THE_IMAGE: Final = (
 
 
 def update_refused(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK601: the answer to UpdateBegin is an error, and no later offer is taken."""
+    """SPK601: the answer to UpdateBegin is an error, and no later offer is taken.
+
+    Certain: the message says so. A later offer that is taken excludes it.
+    """
     c = facts.conversation
     offers = {m.index: m for m in c.messages if m.name in BEGINS}
     refusals = [m for m in c.messages if m.answers in offers and _refuses(m)]
@@ -81,7 +84,11 @@ def _refuses(message: SparkMessage) -> bool:
 
 
 def update_not_taken(facts: Facts) -> Iterator[Finding | NotChecked]:
-    """SPK602: the device refuses UpdateDone, or chunk after chunk, and has not taken the update when it ends."""
+    """SPK602: the device refuses UpdateDone, or chunk after chunk, and has not taken the update when it ends.
+
+    Strong when the connection ended or went quiet with all of the device's messages in the capture; else it is not
+    checked. Parts sent again and then taken are no fault.
+    """
     c = facts.conversation
     story = _Story(c.messages)
     if not story.chunks or facts.unseen is not None or facts.reached != "established" or story.taken:
