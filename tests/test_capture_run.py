@@ -117,6 +117,22 @@ def test_a_folder_is_read_by_content_and_not_by_name(folder: Path) -> None:
     assert [file.path for file in capture.files] == ["ring/one.txt", "ring/two.jpg"]
 
 
+def test_a_pattern_stands_for_the_files_that_it_fits(folder: Path) -> None:
+    for name, part in (("cap_2.pcap", 0), ("cap_1.pcap", 1), ("other.pcap", 2)):
+        (folder / name).write_bytes(pcap(TEN[part * 3 : part * 3 + 3], start=START + part * 3))
+    capture = Capture(["cap_*.pcap"])
+    assert numbers_and_data(capture) == list(enumerate(TEN[:6], 1))
+    assert [file.path for file in capture.files] == ["cap_2.pcap", "cap_1.pcap"]
+    with pytest.raises(CaptureError, match=r"^nothing_\*: no such file"):
+        Capture(["nothing_*"])
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name_first(folder: Path) -> None:
+    for place, name in enumerate(("a[1].pcap", "a1.pcap")):
+        (folder / name).write_bytes(pcap(TEN[place : place + 1]))
+    assert numbers_and_data(Capture(["a[1].pcap"])) == [(1, TEN[0])]
+
+
 def test_the_same_file_under_two_names_is_read_once(folder: Path) -> None:
     (folder / "a.pcap").write_bytes(pcap(TEN))
     (folder / "link.pcap").symlink_to("a.pcap")

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from glob import glob
 from heapq import heappop, heappush
 from itertools import islice
 from typing import BinaryIO, Final, NamedTuple
@@ -26,6 +27,8 @@ from analyzer.capture.pcapng import InterfaceNumbers, is_pcapng, read_pcapng
 from analyzer.capture.source import BLOCK, SMALL_BLOCK, Source
 
 MAGIC: Final = 4
+WILD: Final = frozenset("*?[")
+"""Characters that make a name a pattern."""
 RECOGNISED: Final = 12
 """Bytes by which a capture is recognised: those up to the byte order mark of pcapng."""
 DESCRIBED: Final = 64
@@ -70,7 +73,8 @@ class _Reading:
 
 
 class Capture:
-    """Packets from ``paths``: files, folders with captures in them, ``-`` for standard input (or ``stdin``).
+    """Packets from ``paths``: files, patterns such as ``cap_*.pcapng``, folders with captures in them, ``-`` for
+    standard input (or ``stdin``).
 
     ``files`` is filled while packets are read, in the order of their numbers; ``warnings`` are sentences for
     the user, each beginning with the file's name. What comes from a pipe cannot be sorted before it has come,
@@ -168,7 +172,13 @@ class Capture:
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-            raise complaints.missing(path) from error
+            # A pattern that no shell has replaced by the names that it fits.
+            fitting = sorted(glob(path)) if WILD.intersection(path) else []
+            if not fitting:
+                raise complaints.missing(path) from error
+            for name in fitting:
+                yield from self._entries(name, stdin)
+            return
         except OSError:
             yield _Entry(path)  # opening it will say why
             return

@@ -31,7 +31,10 @@ LONGEST_NUMBER: Final = 18
 """Digits that are read: more would be no conversation that anybody can have."""
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What can go wrong while a file is written; what can go wrong before that names the file itself."""
-CAPTURES: Final = "pcap, pcapng (also .gz .zst .xz .lz4), a directory (read in time order), or - for standard input"
+CAPTURES: Final = (
+    "pcap, pcapng (also .gz .zst .xz .lz4), a pattern ('cap_*.pcapng') or a directory (read in time order), or - for"
+    " standard input"
+)
 
 
 def add_capture(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
