@@ -13,11 +13,11 @@ from analyzer.causes import explain
 from analyzer.devices import devices_of
 from analyzer.findings import BAD, Finding, NotChecked
 from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, repeats, reply, session, update
-from analyzer.rules import keys as keyed
 from analyzer.rules.facts import Facts
 from analyzer.rules.fold import fold, fold_unchecked
 
 if TYPE_CHECKING:
+    from analyzer.rules.keys import Places
     from analyzer.trace import Trace
 
 Rule = Callable[[Facts], Iterator[Finding | NotChecked]]
@@ -54,11 +54,6 @@ RULES: Final[tuple[Rule, ...]] = (
 BESIDE: Final[tuple[Rule, ...]] = (
     update.never_begins,
     update.overran,
-    keyed.number_jumped,
-    keyed.request_unanswered,
-    keyed.update_not_begun,
-    keyed.update_refused,
-    keyed.update_not_taken,
 )
 """Rules that stand beside the others: a session may work and still not do all that it should. They leave it to
 the others what they say of the same connection, and the Wireshark plugin has none of them."""
@@ -71,11 +66,15 @@ def judge(trace: Trace) -> None:
     """Run every rule and put the folded findings, worst first, into the trace."""
     findings: list[Finding] = []
     unchecked: list[NotChecked] = []
-    places = keyed.Places(trace) if trace.keys else None
+    places = None
+    if trace.keys:
+        from analyzer.rules.keys import Places  # noqa: PLC0415 - most captures come without keys
+
+        places = Places(trace)
     every = [Facts(c, trace, again) for c, again in zip(trace.conversations, dialled_again(trace), strict=True)]
     for facts in every:
         findings += judge_alone(facts, places, unchecked)
-    findings += judge_beside(every, findings, unchecked)
+    findings += judge_beside(every, findings, unchecked, with_keys=places is not None)
     findings += [
         *device.left_open(trace),
         *capture.capture_damage(trace),
@@ -92,7 +91,7 @@ def judge(trace: Trace) -> None:
     trace.not_checked = fold_unchecked(unchecked)
 
 
-def judge_alone(facts: Facts, places: keyed.Places | None, unchecked: list[NotChecked]) -> list[Finding]:
+def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]) -> list[Finding]:
     """Return what one conversation shows; what it leaves open is added to ``unchecked``."""
     secrets, own = facts.conversation.secrets, list[Finding]()
     for rule in RULES:
@@ -102,20 +101,29 @@ def judge_alone(facts: Facts, places: keyed.Places | None, unchecked: list[NotCh
             elif not (facts.trace.keys and said.code in SETTLED_BY_KEYS):
                 unchecked.append(said)
     if places is not None:
-        keyed.add_proofs(facts, places, own, unchecked)
+        from analyzer.rules.keys import add_proofs, proof_of_health  # noqa: PLC0415 - loaded by `judge`
+
+        add_proofs(facts, places, own, unchecked)
     if not any(finding.severity in BAD for finding in own):
         own += session.healthy(facts)
         if places is not None and secrets is not None:
             for finding in own:
                 if finding.code == "SPK001":
-                    keyed.proof_of_health(facts, secrets, finding)
+                    proof_of_health(facts, secrets, finding)
     return own
 
 
-def judge_beside(every: list[Facts], found: list[Finding], unchecked: list[NotChecked]) -> list[Finding]:
+def judge_beside(
+    every: list[Facts], found: list[Finding], unchecked: list[NotChecked], *, with_keys: bool
+) -> list[Finding]:
     """Return what stands beside the verdict on each conversation, and what several of them tell together."""
     known = {(finding.code, finding.device) for finding in found}
-    keyed.explain_stops(every, found)
+    beside = BESIDE
+    if with_keys:
+        from analyzer.rules import keys as keyed  # noqa: PLC0415 - loaded by `judge`
+
+        keyed.explain_stops(every, found)
+        beside = (*BESIDE, *keyed.BESIDE)
     own: list[Finding] = [
         *lifetime.timed_out(every),
         *lifetime.forgotten(every),
@@ -123,7 +131,7 @@ def judge_beside(every: list[Facts], found: list[Finding], unchecked: list[NotCh
         *repeats.repeated(every),
     ]
     for facts in every:
-        for rule in BESIDE:
+        for rule in beside:
             for said in rule(facts):
                 if isinstance(said, NotChecked):
                     unchecked.append(said)

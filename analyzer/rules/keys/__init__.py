@@ -26,6 +26,8 @@ from analyzer.rules.keys.session import (
 )
 from analyzer.rules.keys.update import explain_stops, update_not_taken, update_refused
 
+BESIDE = (number_jumped, request_unanswered, update_not_begun, update_refused, update_not_taken)
+"""Rules on opened messages that stand beside the others, as those of `analyzer.rules.BESIDE` do."""
 EXPLAIN_SILENCE = ("SPK301", "SPK303", "SPK305", "SPK306")
 
 
@@ -71,14 +73,4 @@ def _name_device(facts: Facts, own: list[Finding]) -> None:
         finding.fix = tuple(step.replace("DEVICE_ID", device_id) for step in finding.fix)
 
 
-__all__ = [
-    "Places",
-    "add_proofs",
-    "explain_stops",
-    "number_jumped",
-    "proof_of_health",
-    "request_unanswered",
-    "update_not_begun",
-    "update_not_taken",
-    "update_refused",
-]
+__all__ = ["BESIDE", "Places", "add_proofs", "explain_stops", "proof_of_health"]
