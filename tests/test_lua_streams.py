@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import NAMES, captured, shipped
-from lua_engine import INSIDE_WIRESHARK, VERSIONS, engine
+from lua_engine import INSIDE_WIRESHARK, VERSIONS, engine, plugin
 from tcp_talk import DEVICE, MS, SECOND, SERVER, SPACE, START, Talk, copy_of, frame, healthy
 
 from analyzer import conversation as conversations
@@ -386,6 +386,7 @@ closed = Conversation._close
 @contextmanager
 def hasty() -> Iterator[None]:
     """The analyzer with the plugin's patience."""
+    plugin()  # made once for all tests, of constants that nobody has changed
     with (
         patch.object(streams, "PATIENCE_NS", PATIENCE_NS),
         patch.object(streams, "SETTLE_NS", 0),
