@@ -431,7 +431,10 @@ class Conversation:
     @property
     def server_hello(self) -> FrameSeen | None:
         """The server's first frame, or None."""
-        return next((f for f in self.first_frames if f.sender is Sender.SERVER), None)
+        for frame in self.first_frames:  # asked with each frame of the device: a generator would cost more
+            if frame.sender is _SERVER:
+                return frame
+        return None
 
     @property
     def reached(self) -> str:

@@ -69,7 +69,11 @@ class Analysis:
         """Take the next packet of the capture."""
         trace = self.trace
         trace.packets += 1
-        self.note_times(packet.time_ns, packet.time_ns)
+        time_ns = packet.time_ns
+        if trace.first_ns is None or time_ns < trace.first_ns:
+            trace.first_ns = time_ns
+        if trace.last_ns is None or time_ns > trace.last_ns:
+            trace.last_ns = time_ns
         self._links[packet.link_type] += 1
         unit = self._decoder.decode(packet)
         if type(unit) is Segment and self._tracker.wants(unit):
@@ -77,14 +81,6 @@ class Analysis:
             self._tracker.take(unit)
             return
         self._background.take(unit)
-
-    def note_times(self, first_ns: int | None, last_ns: int | None) -> None:
-        """Take note that there were packets from one time to another; None when there were none."""
-        trace = self.trace
-        if first_ns is not None and (trace.first_ns is None or first_ns < trace.first_ns):
-            trace.first_ns = first_ns
-        if last_ns is not None and (trace.last_ns is None or last_ns > trace.last_ns):
-            trace.last_ns = last_ns
 
     def finish(self) -> Trace:
         """Close everything, judge, and return the result."""
@@ -192,7 +188,10 @@ def analyze(
     take = analysis.take
     for packet in capture:
         take(packet)
-    for file in capture.files:
-        analysis.note_times(file.first_ns, file.last_ns)
+    trace = analysis.trace
+    for file in capture.files:  # the first and the last packet may be among those that were held back
+        if file.first_ns is not None and file.last_ns is not None:
+            trace.first_ns = min(file.first_ns, file.first_ns if trace.first_ns is None else trace.first_ns)
+            trace.last_ns = max(file.last_ns, file.last_ns if trace.last_ns is None else trace.last_ns)
     analysis.trace.warnings = list(capture.warnings)
     return analysis.finish()
