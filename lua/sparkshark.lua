@@ -15479,7 +15479,7 @@ local function is_news(segment, items, conversation)
       if conversation.bad_frames <= JUDGED_FRAMES then return true end
     end
   end
-  return segment.time - conversation.heard >= PAUSE and conversation.reached ~= "established"
+  return segment.time - conversation.heard >= PAUSE and not conversation.settled
 end
 
 --- What is known of a conversation for the rows' sake alone.
@@ -15500,7 +15500,7 @@ local function meet(conversation, pinfo, segment)
     conversation.device.ip = tostring(from_server and pinfo.dst or pinfo.src)
   end
   conversation.told, conversation.bad_frames, conversation.heard = {}, 0, segment.time
-  conversation.requests, conversation.handed = {}, {}
+  conversation.requests, conversation.handed, conversation.settled = {}, {}, false
 end
 
 --- Takes back what was handed to Wireshark's own dissector before it was known whose it is.
@@ -15571,7 +15571,13 @@ local function take(tvb, pinfo, time, source_port, target_port)
   local length, row = segment.length, nil
   -- Before the verdict: what a hello is must not depend on when it was last judged.
   if items[1] then row = new_row(conversation, items, segment, payload_offset) end
-  local findings = is_news(segment, items, conversation) and untold(conversation) or nil
+  local findings
+  if is_news(segment, items, conversation) then
+    findings = untold(conversation)
+    -- As of this packet: windows and rows that are drawn while a capture is read bring `reached` up to date as well,
+    -- and what a packet tells must not depend on them.
+    conversation.settled = conversation.reached == "established"
+  end
   conversation.heard = time
   if not row then
     local waiting = length > 0 and conversation:waiting(conversation:sender_of(segment)) or nil

@@ -20,6 +20,7 @@ SHOWN: Final = (
     "lossy-link",
     "two-devices-background",
     "key-mismatch-retries",
+    "photon-fast-ota",
     "coap-over-tcp",
 )
 WINDOW_COLUMNS: Final = 72
