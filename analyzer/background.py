@@ -28,7 +28,20 @@ from analyzer.catalogue import (
 from analyzer.frames import chain
 from analyzer.network.ip import VXLAN_PORT
 from analyzer.network.sieve import Sieve
-from analyzer.network.units import ACK, FIN, RST, SYN, Arp, Datagram, IcmpError, Other, Segment, Unit, address_text
+from analyzer.network.units import (
+    ACK,
+    FIN,
+    IPV4_SIZE,
+    RST,
+    SYN,
+    Arp,
+    Datagram,
+    IcmpError,
+    Other,
+    Segment,
+    Unit,
+    address_text,
+)
 
 FLOWS: Final = 65_536
 """TCP connections on other ports that are looked at for our shape; each is forgotten once it is decided."""
@@ -67,7 +80,6 @@ WEB_PORTS: Final = frozenset((80, 443, 8080))
 DNS_HEADER: Final = 12
 DNS_LENGTH: Final = 2
 """Bytes in front of each message over TCP that say how long it is (RFC 1035 4.2.2)."""
-IPV4_SIZE: Final = 4
 DHCP_ASKS: Final = b"\x01\x01\x06"
 """A client's message, from a network whose addresses have six bytes, as Ethernet and Wi-Fi have."""
 DHCP_OWN_ADDRESS: Final = slice(12, 16)
@@ -198,8 +210,7 @@ class Background:
         self.probes: dict[bytes, list[tuple[int, int]]] = {}  # who tested the internet: packets and times (ns)
         self.joined: dict[bytes, list[tuple[int, int]]] = {}  # who asked for an address, by MAC: packets and times (ns)
         self.mute: dict[int, Mute] = {}
-        self.announcements: dict[bytes, Announcement] = {}  # the first of each address
-        self.heard: dict[bytes, list[Announcement]] = {}
+        self.heard: dict[bytes, list[Announcement]] = {}  # announcements by address, oldest first
         self.questions: dict[tuple[bytes, bytes], Question] = {}
         self.complaints: list[IcmpError] = []
         self.lookalikes: dict[int, Lookalike] = {}
@@ -209,6 +220,11 @@ class Background:
         self._lookup_packets = 0
         self.first_dtls_datagram: int | None = None
         self._flows: dict[tuple[bytes, int, bytes, int], _Flow] = {}
+
+    @property
+    def announcements(self) -> dict[bytes, Announcement]:
+        """The first announcement of each address."""
+        return {address: told[0] for address, told in self.heard.items()}
 
     def take(self, unit: Unit) -> None:
         """Take the next packet."""
@@ -332,7 +348,7 @@ class Background:
             datagram.target_port == SPARK_PORT and len(payload) == PRESENCE_SIZE and payload.startswith(PRESENCE_PREFIX)
         ):
             self.kinds["announcement"] += 1
-            if datagram.source in self.announcements or len(self.announcements) < ANNOUNCERS:
+            if datagram.source in self.heard or len(self.heard) < ANNOUNCERS:
                 told = Announcement(
                     datagram.number,
                     datagram.source,
@@ -340,7 +356,6 @@ class Background:
                     payload[-DEVICE_ID_SIZE:].hex(),
                     datagram.time_ns,
                 )
-                self.announcements.setdefault(datagram.source, told)
                 heard = self.heard.setdefault(datagram.source, [])
                 another = bool(heard) and heard[-1].device_id != told.device_id
                 if len(heard) < (2 * ANNOUNCEMENTS if another else ANNOUNCEMENTS):  # another unit is always news

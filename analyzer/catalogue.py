@@ -10,6 +10,7 @@ from typing import Final
 
 SPARK_PORT: Final = 5683
 """TCP port of the device protocol; UDP 5683 carries the presence announcement (2.7)."""
+LARGEST_PORT: Final = 65_535
 DTLS_PORT: Final = 5684
 """UDP port of the later devices (DTLS), which this protocol is not (1.3)."""
 

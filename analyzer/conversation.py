@@ -407,6 +407,11 @@ class Conversation:
         return dict(self._isn)
 
     @property
+    def first_closing(self) -> Closing | None:
+        """The first FIN or RST of either end, None when there is none in the capture."""
+        return self.closings[0] if self.closings else None
+
+    @property
     def closed_by(self) -> str:
         """The first FIN or RST in the capture as ``device-fin`` and so on, else ``none``."""
         return str(self.closings[0]) if self.closings else "none"

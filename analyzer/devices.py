@@ -14,6 +14,9 @@ from typing import Final
 from analyzer.conversation import Conversation
 from analyzer.findings import Finding
 
+OVERLAP: Final = 2_000_000_000
+"""A device that opens its next connection has given up the one before, though it may close it a little later (ns). Who
+talks on both for longer is two devices."""
 NAMELESS: Final = "{address} (ID not known)"
 """Connections from an address that several devices use, when nothing tells whose they are."""
 

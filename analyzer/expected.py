@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
-from analyzer.catalogue import SPARK_PORT
+from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
 from analyzer.wording import endpoint
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
 
-LARGEST_PORT: Final = 65_535
 LONGEST_NAME: Final = 253
 """Characters of a host name (RFC 1123 2.1, RFC 1035 2.3.4)."""
 WANTED: Final = "wanted is an address or a name, with or without a port: 192.168.1.50, [fd00::50]:5683, my.server:5683."

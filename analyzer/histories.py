@@ -15,7 +15,7 @@ from typing import Final
 
 from analyzer.causes import causes_first, look_of
 from analyzer.conversation import Conversation
-from analyzer.devices import Device
+from analyzer.devices import OVERLAP, Device
 from analyzer.findings import BAD, Finding
 from analyzer.streams import Sender
 from analyzer.trace import Trace
@@ -27,8 +27,6 @@ STEADY: Final = 3
 """After changes to and fro, a state that lasts for fewer attempts than this is one more of them."""
 LASTS: Final = 2
 """How much longer than ever before the last state must have lasted, after changes to and fro."""
-OVERLAP: Final = 2 * NS
-"""One device has one connection at a time; it may open the next a little before the last is quite closed."""
 ALIKE: Final = (0.75, 1.33)
 """Ratios of pauses that are the same pause: with a name lookup before the attempt, or without."""
 DOUBLED: Final = (1.5, 2.6)
@@ -187,7 +185,7 @@ def _history(device: Device, findings: list[Finding]) -> History:
 def _attempt(c: Conversation, codes: tuple[str, ...], worked: bool) -> Attempt:
     if codes:
         if c.reached == "established":
-            end = c.closings[0] if c.closings else None
+            end = c.first_closing
             time_ns, packet = (c.end_ns, c.last_packet) if end is None else (end.time_ns, end.packet)
             return Attempt(c, Outcome.FAILED, codes, time_ns, packet)
         return Attempt(c, Outcome.FAILED, codes, c.start_ns, c.first_packet)

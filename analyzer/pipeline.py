@@ -53,16 +53,16 @@ class Analysis:
 
             self._decryption = Decryption(keys)
         self._decoder = Decoder()
-        stored = [place for _, place in stored_servers(keys)] if keys else []
+        stored = tuple(stored_servers(keys)) if keys else ()
         self.sieve = Sieve(HEARD_PORTS)
         """What need not come through `take`, told while it still lies in the file's buffer."""
-        names = (one.name for one in (*expected, *stored) if one.name is not None)
+        names = (one.name for one in (*expected, *(place for _, place in stored)) if one.name is not None)
         self._background = Background(names, self.sieve)
         self._tracker = Tracker(ports, self._begin, self._end)
         self._dead_keys: DeadKeys | None = None
         self.trace = Trace([], self._tracker.conversations, self._background, self._tracker.ports)
         self.trace.keys = keys or None
-        self.trace.expected = expected
+        self.trace.expected, self.trace.stored = expected, stored
         self._links: Counter[int] = Counter()
 
     def take(self, packet: Packet) -> None:
@@ -178,20 +178,20 @@ def analyze(
     """
     paths = [captures] if isinstance(captures, str | os.PathLike) else list(captures)
     analysis = Analysis(keys=keys, ports=ports, begun=begun, expect_servers=expect_servers)
+    trace = analysis.trace
 
     def between() -> None:
         if progress is not None:
-            progress(capture, analysis.trace)
+            progress(capture, trace)
 
     capture = Capture(paths, stdin=stdin, skips=analysis.sieve.skips, between=between)
-    analysis.trace.captures = capture.files
+    trace.captures = capture.files
     take = analysis.take
     for packet in capture:
         take(packet)
-    trace = analysis.trace
     for file in capture.files:  # the first and the last packet may be among those that were held back
         if file.first_ns is not None and file.last_ns is not None:
             trace.first_ns = min(file.first_ns, file.first_ns if trace.first_ns is None else trace.first_ns)
             trace.last_ns = max(file.last_ns, file.last_ns if trace.last_ns is None else trace.last_ns)
-    analysis.trace.warnings = list(capture.warnings)
+    trace.warnings = list(capture.warnings)
     return analysis.finish()

@@ -34,6 +34,7 @@ class Trace:
     offloaded: list[tuple[bytes, int, int]] = field(default_factory=list)  # senders with unfinished checksums
     keys: KeyRing | None = None
     expected: tuple[ExpectedServer, ...] = ()  # where the user says devices should call
+    stored: tuple[tuple[str, ExpectedServer], ...] = ()  # what dumps among the key files have stored, by file
     devices: list[Device] = field(default_factory=list)  # in the order in which they first appear
     findings: list[Finding] = field(default_factory=list)
     not_checked: list[NotChecked] = field(default_factory=list)

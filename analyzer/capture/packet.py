@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-Skips = Mapping[int, Callable[[bytes, int, int], bool]]
-"""By link type: what tells of a packet, by the buffer that it lies in, its place there and its size in bytes, that it
-need not be handed on. It keeps its number all the same."""
+Skip = Callable[[bytes, int, int], bool]
+"""Tells of a packet, by the buffer that it lies in, its place there and its size in bytes, that it need not be handed
+on. It keeps its number all the same."""
+Skips = Mapping[int, Skip]
+"""By link type."""
 NO_SKIPS: Final[Skips] = {}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
-from analyzer.catalogue import SPARK_PORT
+from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
 from analyzer.cli import UsageError, shortened
 from analyzer.report.style import Style
 from analyzer.wording import number, plural, printable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from analyzer.keys import KeyRing
     from analyzer.trace import Trace
 
-LARGEST_PORT: Final = 65_535
 PROGRESS_AFTER_S: Final = 1.0
 PROGRESS_STEP_S: Final = 0.2
 LONGEST_NUMBER: Final = 18
@@ -163,7 +162,9 @@ def password(arguments: argparse.Namespace) -> Callable[[str], bytes | None] | N
 def port(text: str) -> int:
     """Return a TCP port, or complain in one line."""
     if not text.isascii() or not text.isdigit() or len(text) > LONGEST_NUMBER or not 1 <= int(text) <= LARGEST_PORT:
-        raise UsageError(f"--port {shortened(text)}: ports run from 1 to 65535. Spark devices use {SPARK_PORT}.")
+        raise UsageError(
+            f"--port {shortened(text)}: ports run from 1 to {LARGEST_PORT}. Spark devices use {SPARK_PORT}."
+        )
     return int(text)
 
 

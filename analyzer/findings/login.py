@@ -66,6 +66,15 @@ _LED_BETWEEN: Final = (
     f"orange: cannot open it · magenta: opened, signature wrong · red: a {DEVICE_READ_LIMIT:.0f} s limit ran out. Colours are"
     " easily confused; do not rely on one."
 )
+_KEYS_NO_PAIR: Final = (
+    "Look at the LED between the cyan flashes: orange agrees, magenta would point to SPK303.",
+    DFU,
+    DOCTOR,
+    DOCTOR_SENDS,
+    OWN_SERVER,
+)
+_WHY_NOT_USED: Final = ("SPK301 keys are no pair (usual)", "SPK306 unlucky key", "SPK303 signature")
+_SETTLED_BY: Final = "--device-key FILE tells 301 from 306; with --server-key FILE also 303."
 _SETTLES_THE_REPLY: Final = (
     (Key.DEVICE_PRIVATE, "does not open the reply: SPK301; opens it, but not for the firmware: SPK306"),
     (Key.SERVER_PUBLIC, "the signature is another server's: SPK303"),
@@ -297,15 +306,9 @@ LOGIN: Final = (
         " not accept it. The network, the server's key and the device's ID are right, or no reply would have come.",
         looks=f"{LOGIN_SIZES}, then no message from the device within {HELLO_WAIT:.0f} s.",
         led=_LED_BETWEEN,
-        fix=(
-            "Look at the LED between the cyan flashes: orange agrees, magenta would point to SPK303.",
-            DFU,
-            DOCTOR,
-            DOCTOR_SENDS,
-            OWN_SERVER,
-        ),
-        causes=("SPK301 keys are no pair (usual)", "SPK306 unlucky key", "SPK303 signature"),
-        settle="--device-key FILE tells 301 from 306; with --server-key FILE also 303.",
+        fix=_KEYS_NO_PAIR,
+        causes=_WHY_NOT_USED,
+        settle=_SETTLED_BY,
         not_it=(
             ("SPK702", "one direction is missing"),
             ("SPK505", "the device never acknowledges the reply: Wi-Fi loss"),
@@ -338,15 +341,9 @@ LOGIN: Final = (
         looks=f"An {SMALLEST_FRAME_ON_WIRE}-byte frame that opens under the all-zero key (or the previous session's), after the {SESSION_SIZE} bytes"
         ' or in the place of "who I am".',
         led=_LED_BETWEEN,
-        fix=(
-            "Look at the LED between the cyan flashes: orange agrees, magenta would point to SPK303.",
-            DFU,
-            DOCTOR,
-            DOCTOR_SENDS,
-            OWN_SERVER,
-        ),
-        causes=("SPK301 keys are no pair (usual)", "SPK306 unlucky key", "SPK303 signature"),
-        settle="--device-key FILE tells 301 from 306; with --server-key FILE also 303.",
+        fix=_KEYS_NO_PAIR,
+        causes=_WHY_NOT_USED,
+        settle=_SETTLED_BY,
         not_it=(
             ("SPK001", f"a real hello has {SMALLEST_FRAME_ON_WIRE} bytes too, but the server answers it"),
             ("SPK208", "there the message is a genuine hello, under the session's own key"),

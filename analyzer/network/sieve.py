@@ -7,10 +7,11 @@ ports where they lie in the file's buffer, and only counted. What passes the sie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from struct import Struct
 from typing import Final
 
+from analyzer.capture.packet import Skip, Skips
 from analyzer.network.decoder import ETHERNET, PLAIN_SIZE, SMALLEST_UDP, UDP_HEADER
 from analyzer.network.ip import TCP, UDP
 from analyzer.network.link import IPV4
@@ -19,9 +20,6 @@ from analyzer.network.units import SYN
 # Ethernet, IPv4 without options, and what follows: EtherType; version and header size, total length, fragment,
 # protocol; addresses and ports in one; length of a UDP datagram; data offset of a TCP segment, its flags.
 SHAPE: Final = Struct("!12xH BxH2xHxB2x 12s H6xBB").unpack_from
-
-Skip = Callable[[bytes, int, int], bool]
-"""Tells of a packet, by the buffer it lies in, its place there and its size, that it need not be handed on."""
 
 
 class Sieve:
@@ -39,7 +37,7 @@ class Sieve:
         self._heard = frozenset(port.to_bytes(2) for port in heard)
 
     @property
-    def skips(self) -> dict[int, Skip]:
+    def skips(self) -> Skips:
         """The test for each link type that there is one for."""
         return {ETHERNET: self._ethernet()}
 

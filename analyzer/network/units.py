@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final
 
 FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
+IPV4_SIZE: Final = 4
+LOCAL: Final = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")))
+LOCAL_IPV6: Final = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"))
+
 TCP_PROTOCOL = 6  # its number in the IP header, and in the sum of the TCP checksum
+
+
+def is_local(address: bytes) -> bool:
+    """Whether an address belongs to somebody's own network (RFC 1918, 3927, 4193), not to the internet."""
+    there = ip_address(address)
+    return any(there in network for network in (LOCAL if there.version == 4 else LOCAL_IPV6))
 
 
 def address_text(address: bytes) -> str:

@@ -244,7 +244,7 @@ def announced(run: Sequence[Conversation], told: Sequence[Announcement]) -> Iter
 
 def _failed_at(c: Conversation) -> int | None:
     """When the device knew that its login had failed (ns): by the last that it had of the server."""
-    session, end = c.part("session"), c.closings[0] if c.closings else None
+    session, end = c.part("session"), c.first_closing
     if end is None or holes_of(c):
         return None
     if c.reached == "session" and session is not None:

@@ -51,7 +51,7 @@ def clues_of(c: Conversation) -> Iterator[Clue]:
 
 def given_up(c: Conversation) -> Closing | None:
     """The server's close, when it came by itself: the device had said nothing just before."""
-    end = c.closings[0] if c.closings else None
+    end = c.first_closing
     if end is None or end.sender is not Sender.SERVER or holes_of(c):
         return None
     last = c.sides[Sender.DEVICE].last_data
@@ -68,12 +68,17 @@ def login_lasted(c: Conversation) -> float | None:
     return (end.time_ns - c.connected.time_ns) / NS
 
 
+def _since_last_step(c: Conversation, end: Closing) -> float:
+    """How long (s) after the last message of the login the connection was closed."""
+    steps = [part.time_ns for kind in ("nonce", "identity", "session") if (part := c.part(kind)) is not None]
+    return (end.time_ns - max(steps)) / NS
+
+
 def _login_limit(c: Conversation) -> Clue | None:
-    lasted, end = login_lasted(c), c.closings[0] if c.closings else None
+    lasted, end = login_lasted(c), c.first_closing
     if lasted is None or end is None:
         return None
-    steps = [part.time_ns for kind in ("nonce", "identity", "session") if (part := c.part(kind)) is not None]
-    waited = (end.time_ns - max(steps)) / NS
+    waited = _since_last_step(c, end)
     is_due = c.reached != "identity"  # with "who I am" in hand it waits for nothing but itself
     at = f"Packet {number(end.packet)}: the server gives the login up"
     if _is_near(lasted, COMMUNITY_LOGIN_LIMIT):
@@ -103,7 +108,7 @@ def _login_limit(c: Conversation) -> Clue | None:
 
 def outlasts_community(c: Conversation) -> bool:
     """Whether a login that came to nothing was open for longer than the community server bears, whoever ended it."""
-    end = c.closings[0] if c.closings else None
+    end = c.first_closing
     if end is None or c.connected is None or c.reached not in UNFINISHED or holes_of(c):
         return False
     return (end.time_ns - c.connected.time_ns) / NS >= MORE_THAN_COMMUNITY
@@ -197,11 +202,10 @@ def learnt_login(own: Sequence[Conversation]) -> float | None:
     """
     logins, steps = [], []
     for c in own:
-        lasted, end = login_lasted(c), c.closings[0] if c.closings else None
+        lasted, end = login_lasted(c), c.first_closing
         if lasted is not None and end is not None and lasted >= NO_ANSWER_TO_ANYTHING:
             logins.append(lasted)
-            parts = [part for kind in ("nonce", "identity", "session") if (part := c.part(kind)) is not None]
-            steps.append((end.time_ns - max(part.time_ns for part in parts)) / NS)
+            steps.append(_since_last_step(c, end))
     return repeated(logins) if repeated(steps) is None else None
 
 
@@ -209,7 +213,7 @@ def learnt_update(own: Sequence[Conversation]) -> float | None:
     """The time (s) after which this server closes in the middle of an update, when it repeats."""
     lasted = []
     for c in own:
-        end, update = c.closings[0] if c.closings else None, c.watch.update
+        end, update = c.first_closing, c.watch.update
         if end is None or end.sender is not Sender.SERVER or update is None or update.begun_ns is None or holes_of(c):
             continue
         if not update.server_since and not update.asked:

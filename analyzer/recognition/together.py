@@ -17,8 +17,8 @@ from analyzer.catalogue import (
     SERVER_IDLE_LIMIT,
 )
 from analyzer.conversation import Conversation
-from analyzer.devices import devices_of
-from analyzer.network.units import address_text
+from analyzer.devices import OVERLAP, devices_of
+from analyzer.network.units import IPV4_SIZE, is_local
 from analyzer.recognition import device, opened, server
 from analyzer.recognition.model import ANY_SERVER, COMMUNITY, LEGACY, Clue, Recognised, Recognition, fits, settle
 from analyzer.recognition.timers import Timers
@@ -27,12 +27,8 @@ from analyzer.streams import Sender
 if TYPE_CHECKING:
     from analyzer.trace import Trace
 
-OVERLAP: Final = 2_000_000_000
-"""A device that opens its next connection has given up the one before; one that talks on both (ns) is two devices."""
 SAME_FIRMWARE: Final = 600_000_000_000
 """A device that was away for longer (ns) may have been given another firmware; its longest pause is 128 s."""
-PRIVATE: Final = ("10.", "192.168.", "169.254.", *(f"172.{n}." for n in range(16, 32)))
-"""Where an IPv4 address is one device's. Behind a public one there may be many."""
 LOGIN_LIMITS: Final = {COMMUNITY: (COMMUNITY_LOGIN_LIMIT,), LEGACY: (LEGACY_LOGIN_LIMIT,)}
 IDLE_LIMITS: Final = {COMMUNITY: (SERVER_IDLE_LIMIT,), LEGACY: ()}
 UPDATE_LIMITS: Final = {COMMUNITY: (COMMUNITY_UPDATE_LIMIT,), LEGACY: (LEGACY_UPDATE_LIMIT,)}
@@ -102,8 +98,9 @@ def _runs(trace: Trace) -> Iterator[list[Conversation]]:
         for c in one.conversations:
             by_address[c.device.address].append(c)
         for address, own in by_address.items():
-            text = address_text(address)
-            if (one.id is None and ":" not in text and not text.startswith(PRIVATE)) or _in_parallel(own):
+            # Behind a public IPv4 address there may be many devices.
+            shared = one.id is None and len(address) == IPV4_SIZE and not is_local(address)
+            if shared or _in_parallel(own):
                 yield from ([c] for c in own)
             else:
                 yield from _one_firmware(own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from analyzer.conversation import Conversation
@@ -29,11 +29,18 @@ Json = dict[str, object]
 
 
 def document(trace: Trace, *, redacted: bool = False, show_secrets: bool = False) -> Json:
-    """Return the whole report as plain data; its lists are generators and can be walked once."""
+    """Return the whole report as data for `exact.pieces`; its lists are generators and can be walked once.
+
+    Each message is a line: so it is read more easily, and written several times as fast.
+    """
+    digits = trace.time_digits
     return {
         **_head(redacted),
         "captures": captures(trace),
-        "conversations": (conversation(c, trace, show_secrets=show_secrets) for c in trace.conversations),
+        "conversations": (
+            conversation(c, trace, (line(message(m, digits)) for m in c.messages), show_secrets=show_secrets)
+            for c in trace.conversations
+        ),
         **_population(trace),
         "findings": (finding(f, trace) for f in trace.findings),
         "not_checked": [not_checked(item) for item in trace.not_checked],
@@ -47,17 +54,7 @@ def _head(redacted: bool) -> Json:
 
 def json_text(trace: Trace, *, redacted: bool = False, show_secrets: bool = False) -> Iterator[str]:
     """Yield the document as indented JSON, each message on a line."""
-    whole = document(trace, redacted=redacted, show_secrets=show_secrets)
-    digits = trace.time_digits
-    whole["conversations"] = (
-        # Each message on one line: it is read more easily, and written several times as fast.
-        {
-            **conversation(c, trace, show_secrets=show_secrets),
-            "messages": (line(message(m, digits)) for m in c.messages),
-        }
-        for c in trace.conversations
-    )
-    yield from pieces(whole, indent=1)
+    yield from pieces(document(trace, redacted=redacted, show_secrets=show_secrets), indent=1)
     yield "\n"
 
 
@@ -69,12 +66,12 @@ def json_lines(trace: Trace, *, redacted: bool = False, show_secrets: bool = Fal
     for item in captures(trace):
         yield _line("capture", {**head, **item})
     for c in trace.conversations:
-        data = conversation(c, trace, show_secrets=show_secrets)
-        messages = data.pop("messages")
+        data = conversation(c, trace, (), show_secrets=show_secrets)
+        del data["messages"]  # on lines of their own
         data["protocol"] = data.pop("kind")  # a line's own "kind" says what the line is
         yield _line("conversation", data)
-        for message in messages:  # type: ignore[attr-defined]
-            yield _line("message", {"conversation": c.number, **message})
+        for m in c.messages:
+            yield _line("message", {"conversation": c.number, **message(m, trace.time_digits)})
     for kind, items in _population(trace).items():
         for item in items:
             yield _line(kind.removesuffix("s"), item)
@@ -106,8 +103,8 @@ def captures(trace: Trace) -> list[Json]:
     ]
 
 
-def conversation(c: Conversation, trace: Trace, *, show_secrets: bool = False) -> Json:
-    """Return one conversation."""
+def conversation(c: Conversation, trace: Trace, messages: Iterable[object], *, show_secrets: bool = False) -> Json:
+    """Return one conversation, with its messages in the form given."""
     digits = trace.time_digits
     device, server = c.sides[Sender.DEVICE], c.sides[Sender.SERVER]
     return {
@@ -132,7 +129,7 @@ def conversation(c: Conversation, trace: Trace, *, show_secrets: bool = False) -
         "gaps": [
             {"direction": str(h.sender), "offset": h.offset, "length": h.length, "packet": h.packet} for h in c.holes
         ],
-        "messages": [message(m, digits) for m in c.messages],
+        "messages": messages,
         "firmware": _firmware(c),
         "recognised": _recognised(c),
         "statistics": conversation_json(c, digits),

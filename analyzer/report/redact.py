@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from analyzer.background import CLOUD_NAMES
 from analyzer.catalogue import FALLBACK_ADDRESS
-from analyzer.expected import stored_servers
 from analyzer.network.units import address_text
 from analyzer.report.exact import Digits, dumps
 from analyzer.trace import Trace
@@ -70,8 +69,7 @@ class Redactor:
             self._address(lookup.asker, "Device")
         for error in around.complaints:
             self._address(address_text(error.reporter), "Router")
-        stored = [place for _, place in stored_servers(trace.keys)] if trace.keys is not None else []
-        for place in (*trace.expected, *stored):
+        for place in (*trace.expected, *(place for _, place in trace.stored)):
             if place.address is not None:
                 self._address(address_text(place.address), "Server")
             elif place.name is not None and not place.name.endswith(CLOUD_NAMES):

@@ -214,10 +214,9 @@ def _tell_fault(story: Story, first: Finding, by_number: dict[int, Conversation]
 def _tell_health(story: Story, first: Finding) -> None:
     """It works, as far as the capture shows it."""
     story.state, story.mark, story.sentence = "WORKING", Mark.WORKS, first.summary
-    hole = next((f for f in story.findings if f.code == "SPK703"), None)
-    if any(f.code == "SPK702" for f in story.findings):
-        seen = next(f for f in story.findings if f.code == "SPK702").details.get("sender", "one end")
-        story.sentence = ONE_WAY_WORKS.format(sender=seen)
+    hole, one_way = (next((f for f in story.findings if f.code == code), None) for code in ("SPK703", "SPK702"))
+    if one_way is not None:
+        story.sentence = ONE_WAY_WORKS.format(sender=one_way.details.get("sender", "one end"))
     elif hole is not None:
         story.sentence = WORKS_DESPITE.format(missing=_missing(story))
     for remark in story.findings:

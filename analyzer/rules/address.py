@@ -14,9 +14,9 @@ from typing import Final
 from analyzer.background import MUTE, WEB_PORTS, Lookup, LookupPacket, Question
 from analyzer.catalogue import CLOUD_NAME, FALLBACK_ADDRESS, IDENTITY_SIZE, SPARK_PORT
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
-from analyzer.network.units import address_text
+from analyzer.network.units import address_text, is_local
 from analyzer.rules import around, expected
-from analyzer.rules.connectivity import unanswered, waited_enough
+from analyzer.rules.connectivity import failed, unanswered, waited_enough
 from analyzer.rules.facts import NS, Facts
 from analyzer.streams import Sender
 from analyzer.wording import duration, listing, number, packets, plural
@@ -80,7 +80,7 @@ def fallback(facts: Facts) -> Iterator[Finding]:
     refusals = [p for p in answers if p.kind == "A"]
     if not refusals and not _waited_in_vain(asked, c.syns[0].time_ns):
         return
-    severity = None if _failed(facts) else Severity.INFO if facts.came_up else Severity.MINOR
+    severity = None if failed(facts) else Severity.INFO if facts.came_up else Severity.MINOR
     yield facts.finding(
         "SPK105",
         Confidence.CERTAIN if refusals else Confidence.STRONG,
@@ -97,11 +97,6 @@ def _waited_in_vain(asked: list[LookupPacket], dialled: int) -> bool:
     times = [*(p.time_ns for p in asked), dialled]
     waits = [later - earlier for earlier, later in pairwise(times)]
     return len(waits) >= ENOUGH_QUESTIONS and min(waits) >= WAITS
-
-
-def _failed(facts: Facts) -> bool:
-    """Whether no session came of this attempt, as far as the capture proves it."""
-    return facts.came_up is False or (unanswered(facts) and waited_enough(facts))
 
 
 def _time(p: LookupPacket) -> int:
@@ -191,7 +186,7 @@ def _no_spark_server(facts: Facts) -> Iterator[Finding | NotChecked]:
         return  # whoever greets as a Spark server is one
     said = [*_web_port(facts), *_name_leads_elsewhere(facts)]
     yield from said
-    if not said and unanswered(facts) and around.is_local(c.server.address):
+    if not said and unanswered(facts) and is_local(c.server.address):
         yield from _nobody_there(facts)
 
 
@@ -292,14 +287,14 @@ def _name_leads_elsewhere(facts: Facts) -> Iterator[Finding]:
     """The device dials an address that its lookup did not give, or the lookup gave one inside a local network."""
     c = facts.conversation
     lookup = facts.trace.background.lookups.get((c.device.ip, CLOUD_NAME))
-    if lookup is None or not lookup.complete or not _failed(facts) or not around.is_local(c.device.address):
+    if lookup is None or not lookup.complete or not failed(facts) or not is_local(c.device.address):
         return  # behind a router's address there may be many devices: whose lookup it was cannot be told
     found = [p for p in _before(facts, lookup)[1] if p.found]
     if not found or lookup.unread:
         return
     last = found[-1]
     if c.server.ip in lookup.places:
-        if c.server.ip in (last.found or ()) and around.is_local(c.server.address):
+        if c.server.ip in (last.found or ()) and is_local(c.server.address):
             yield _misled(facts, last)
         return
     given = sorted(lookup.places)

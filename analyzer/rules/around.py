@@ -6,13 +6,13 @@ what it is put down to, but never make a finding of its own.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import Final
 
 from analyzer.background import Answer
 from analyzer.catalogue import PROBE_ADDRESS, PROBE_PORT
 from analyzer.findings import Evidence
-from analyzer.network.units import IcmpError, address_text
+from analyzer.network.units import IcmpError, address_text, is_local
 from analyzer.rules.facts import NS, Facts
 from analyzer.wording import duration, endpoint, packets, plural, with_article
 
@@ -28,14 +28,6 @@ NEXT_DOOR: Final = 3_000_000
 """Nobody beyond the local network answers within 3 ms (DIAGNOSES SPK104)."""
 FRESH_TTLS: Final = frozenset((64, 128, 255))
 """The times to live that systems begin with: no router has handled such a packet."""
-LOCAL: Final = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")))
-LOCAL_IPV6: Final = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"))
-
-
-def is_local(address: bytes) -> bool:
-    """Whether an address belongs to somebody's own network (RFC 1918, 3927, 4193), not to the internet."""
-    there = ip_address(address)
-    return any(there in network for network in (LOCAL if there.version == 4 else LOCAL_IPV6))
 
 
 def complaint(facts: Facts) -> IcmpError | None:

@@ -100,6 +100,11 @@ def waited_enough(facts: Facts) -> bool:
     return c.syn_count >= ENOUGH_SYNS or (facts.trace.last_ns or c.end_ns) - c.syns[0].time_ns >= LONE_SYN
 
 
+def failed(facts: Facts) -> bool:
+    """Whether no session came of this attempt, as far as the capture proves it."""
+    return facts.came_up is False or (unanswered(facts) and waited_enough(facts))
+
+
 def refused(facts: Facts) -> Iterator[Finding]:
     """SPK102: RST to the SYN, or from the server's side before any byte.
 

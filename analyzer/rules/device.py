@@ -9,6 +9,7 @@ from typing import Final
 
 from analyzer.catalogue import PING_AFTER, PING_ANSWER_LIMIT
 from analyzer.conversation import Conversation
+from analyzer.devices import OVERLAP
 from analyzer.findings import Confidence, Evidence, Finding, Severity
 from analyzer.rules import words
 from analyzer.rules.facts import NS, Facts
@@ -33,8 +34,6 @@ LOOP: Final = 4
 LOOP_WITHIN: Final = 600 * NS
 COMES_BACK: Final = 20 * NS
 """A device that starts and joins its Wi-Fi is back sooner; one that sleeps is not worth waking so often."""
-OVERLAP: Final = 2 * NS
-"""A device that opens its next connection has given up the one before; some close it a little later."""
 
 
 def left_open(trace: Trace) -> Iterator[Finding]:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from analyzer.expected import ExpectedServer, plain, stored_servers
+from analyzer.expected import ExpectedServer, plain
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, Severity
 from analyzer.network.units import address_text
-from analyzer.rules.connectivity import unanswered, waited_enough
+from analyzer.rules.connectivity import failed
 from analyzer.rules.facts import Facts
 from analyzer.wording import endpoint, listing, number, packets, plural, printable
 
@@ -63,7 +63,7 @@ def elsewhere(facts: Facts) -> Iterator[Finding | NotChecked]:
         return
     if expected:
         yield from _other_than_expected(facts, expected)
-    elif facts.trace.keys is not None:
+    elif facts.trace.stored:
         yield from _other_than_stored(facts)
 
 
@@ -102,10 +102,9 @@ def _other_than_expected(facts: Facts, expected: tuple[ExpectedServer, ...]) -> 
 
 def _other_than_stored(facts: Facts) -> Iterator[Finding]:
     """The dump of a server-key slot has an address behind the key: the device that it was read from calls that one."""
-    assert facts.trace.keys is not None  # noqa: S101 - it is what the caller asked
-    stored = stored_servers(facts.trace.keys)
+    stored = facts.trace.stored
     places = [_place(facts, server) for _, server in stored]
-    if not places or any(not place.addresses or place.is_called(*_called(facts)) for place in places):
+    if any(not place.addresses or place.is_called(*_called(facts)) for place in places):
         return
     files = _some(dict.fromkeys(printable(os.path.basename(name)) for name, _ in stored))
     told, wanted = _told(facts, places), _some(dict.fromkeys(map(str, places)))
@@ -124,13 +123,12 @@ def _other_than_stored(facts: Facts) -> Iterator[Finding]:
 
 
 def _finding(facts: Facts, confidence: Confidence, seen: Evidence, summary: str) -> Finding:
-    failed = facts.came_up is False or (unanswered(facts) and waited_enough(facts))
     return facts.finding(
         "SPK106",
         confidence,
         seen,
         summary=summary,
-        severity=Severity.MAJOR if failed else Severity.MINOR,
+        severity=Severity.MAJOR if failed(facts) else Severity.MINOR,
         why=OTHER_SERVER,
     )
 
@@ -142,13 +140,10 @@ def _place(facts: Facts, server: ExpectedServer) -> _Place:
     found: set[bytes] = set()
     packet = None
     for lookup in facts.trace.background.lookups.values():
-        if lookup.name == server.name:
-            for told in lookup.packets:
-                if told.found:
-                    packet = told.packet if packet is None else min(packet, told.packet)
-                    found.update(
-                        address for one in told.found if (address := ExpectedServer.of(one, None, one).address)
-                    )
+        if lookup.name == server.name and lookup.places:
+            first = next(told.packet for told in lookup.packets if told.found)
+            packet = first if packet is None else min(packet, first)
+            found.update(address for one in lookup.places if (address := ExpectedServer.of(one, None, one).address))
     return _Place(server, frozenset(found), packet)
 
 

@@ -97,7 +97,7 @@ class Facts:
     @property
     def first_closing(self) -> Closing | None:
         """The first FIN or RST of either end."""
-        return self.conversation.closings[0] if self.conversation.closings else None
+        return self.conversation.first_closing
 
     @cached_property
     def cut(self) -> bool:
