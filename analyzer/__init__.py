@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from analyzer.capture import CaptureError
     from analyzer.conversation import Conversation
     from analyzer.findings import FINDINGS, Confidence, Finding, NotChecked, Severity
+    from analyzer.jobs import analyze
     from analyzer.keys import KeyFileError, KeyRing
     from analyzer.messages import SparkMessage
-    from analyzer.pipeline import Analysis, analyze
+    from analyzer.pipeline import Analysis
     from analyzer.trace import Trace
 
 __all__ = [
@@ -49,7 +50,7 @@ _HOMES = {
     "Severity": "findings",
     "SparkMessage": "messages",
     "Trace": "trace",
-    "analyze": "pipeline",
+    "analyze": "jobs",
 }
 
 

@@ -191,6 +191,15 @@ class _Flow:
     runs: int = 0
 
 
+@dataclass(slots=True)
+class Held:
+    """Packets that were counted and not looked at: all by link type; the TCP segments among them by the lower port."""
+
+    links: Counter[int] = field(default_factory=Counter)
+    tcp: Counter[int] = field(default_factory=Counter)
+    datagrams: int = 0
+
+
 class Background:
     """Takes every packet that belongs to no conversation of the wanted ports."""
 
@@ -199,6 +208,8 @@ class Background:
         interest, and asked in the end what it has held back.
         """
         self._names = frozenset(names)
+        # Every name that is looked for has one of these in it, which is sooner seen than what name it is.
+        self._parts = tuple({_longest_label(name) for name in (*CLOUD_NAMES, *self._names)})
         self._sieve = sieve or Sieve(HEARD_PORTS)
         self.packets = 0
         self.kinds: Counter[str] = Counter()  # packets by rough kind
@@ -245,11 +256,19 @@ class Background:
 
     def count_held(self) -> None:
         """Count what the sieve has held back; once, when everything has been taken."""
-        self.packets += self._sieve.held
+        self.packets += self._sieve.held - self._sieve.elsewhere
         if self._sieve.datagrams:
             self.kinds["UDP"] += self._sieve.datagrams
-        for ends, count in self._sieve.dull.items():
-            self._count(_lower_port(ends), count)
+        for port, count in self._sieve.segments.items():
+            self._count(port, count)
+
+    def count(self, held: Held) -> None:
+        """Count what others held back."""
+        self.packets += held.tcp.total() + held.datagrams
+        if held.datagrams:
+            self.kinds["UDP"] += held.datagrams
+        for port, packets in held.tcp.items():
+            self._count(port, packets)
 
     # -- TCP on other ports ---------------------------------------------------------------------------------
 
@@ -263,17 +282,17 @@ class Background:
         flow = self._flows.get(key)
         if segment.flags & SYN:
             if segment.flags & ACK:
-                _keep(self.connected, segment.target, Answer(segment.number, segment.time_ns, *near))
+                _keep(self.connected, segment)
                 if flow is not None and flow.server_port in WEB_PORTS:
                     flow.accepted_ns = segment.time_ns
+                    self._wake(near, far)
                 return
             if far == _PROBED and (near[0] in self.probes or len(self.probes) < MACHINES):
                 probes = self.probes.setdefault(near[0], [])
                 if len(probes) < PROBES:
                     probes.append((segment.number, segment.time_ns))
             if flow is None or flow.midway:
-                for ends in (_ends(near, far), _ends(far, near)):
-                    self._count(_lower_port(ends), self._sieve.wake(ends))
+                self._wake(near, far)
                 if len(self.tcp_connections) < PORTS or far[1] in self.tcp_connections:
                     self.tcp_connections[far[1]] += 1
                 if len(self._flows) < FLOWS:
@@ -281,22 +300,22 @@ class Background:
             return
         if flow is not None and flow.accepted_ns is not None and (segment.length or segment.flags & (FIN | RST)):
             self._end_of_silence(flow, segment, segment.time_ns - flow.accepted_ns)
-        if not segment.length:
-            return
-        if flow is None:
-            if len(self._flows) < FLOWS:
-                server = near if near[1] < far[1] else far
-                flow = self._flows[key] = _Flow(*server, segment.number, midway=True)
-            else:
+        if flow is None and len(self._flows) < FLOWS:
+            if not segment.length:
                 return
-        if flow.runs >= 0:
-            self._compare(flow, segment)
-        elif flow.accepted_ns is None and len(near[0]) == IPV4_SIZE and port != DNS_PORT:
-            self._sieve.dull.setdefault(_ends(near, far), 0)
+            server = near if near[1] < far[1] else far
+            flow = self._flows[key] = _Flow(*server, segment.number, midway=True)
+        if flow is not None and flow.runs >= 0:
+            if segment.length:
+                self._compare(flow, segment)
+        elif (flow is None or flow.accepted_ns is None) and port != DNS_PORT:
+            self._sieve.hold(_ends(near, far))
+
+    def _wake(self, near: tuple[bytes, int], far: tuple[bytes, int]) -> None:
+        self._sieve.wake(_ends(near, far))
+        self._sieve.wake(_ends(far, near))
 
     def _count(self, port: int, packets: int) -> None:
-        if not packets:
-            return
         self.kinds["TCP"] += packets
         if len(self.tcp_packets) < PORTS or port in self.tcp_packets:
             self.tcp_packets[port] += packets
@@ -380,8 +399,14 @@ class Background:
             return
         is_answer = bool(payload[2] & 0x80)
         if is_answer:
-            answer = Answer(datagram.number, datagram.time_ns, datagram.source, datagram.source_port)
-            _keep(self.resolved, datagram.target, answer)
+            _keep(self.resolved, datagram)
+        end = payload.find(0, DNS_HEADER)  # no name that is looked for has such a byte in it
+        asked = payload[DNS_HEADER : end if end > 0 else None].lower()
+        for part in self._parts:
+            if part in asked:
+                break
+        else:
+            return
         name, kind = _question(payload)
         if not name.endswith(CLOUD_NAMES) and name not in self._names:
             return
@@ -464,17 +489,19 @@ def _ends(near: tuple[bytes, int], far: tuple[bytes, int]) -> bytes:
     return near[0] + far[0] + near[1].to_bytes(2) + far[1].to_bytes(2)
 
 
-def _lower_port(ends: bytes) -> int:
-    return min(int.from_bytes(ends[8:10]), int.from_bytes(ends[10:]))
-
-
-def _keep(machines: dict[bytes, list[Answer]], machine: bytes, answer: Answer) -> None:
+def _keep(machines: dict[bytes, list[Answer]], unit: Segment | Datagram) -> None:
     """Remember an answer that shows that a machine's network works, if none nearby does so already."""
-    if machine not in machines and len(machines) >= MACHINES:
-        return
-    kept = machines.setdefault(machine, [])
-    if not kept or (len(kept) < ANSWERS and answer.time_ns - kept[-1].time_ns >= ANSWER_SPACING):
-        kept.append(answer)
+    kept = machines.get(unit.target)
+    if kept is None:
+        if len(machines) >= MACHINES:
+            return
+        kept = machines[unit.target] = []
+    if not kept or (len(kept) < ANSWERS and unit.time_ns - kept[-1].time_ns >= ANSWER_SPACING):
+        kept.append(Answer(unit.number, unit.time_ns, unit.source, unit.source_port))
+
+
+def _longest_label(name: str) -> bytes:
+    return max(name.split("."), key=len).encode()
 
 
 def _question(payload: bytes) -> tuple[str, str]:

@@ -6,20 +6,40 @@ rules and the reports ask for, and its size no longer depends on how long the co
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from io import BytesIO
+from pickle import HIGHEST_PROTOCOL, Pickler, Unpickler
+from struct import Struct
 from typing import TYPE_CHECKING, Final, Protocol
+from zlib import compressobj, decompressobj
 
 from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
-from analyzer.copies import COPY_NS, Headers
+from analyzer.copies import COPY_NS
 from analyzer.frames import Frame
 from analyzer.handshake import Part, TurnReader
-from analyzer.misparse.reader import CoapTcpReader
-from analyzer.misparse.words import RowWords
+from analyzer.lane import Lane
+from analyzer.misparse.words import NO_ROWS, RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment
-from analyzer.seen import Closing, Endpoint, FrameSeen, Seen, Side
-from analyzer.sessionwatch import SessionWatch
+from analyzer.seen import (
+    FIRST,
+    FIRST_FRAMES,
+    FRAME,
+    FRAME_SIZE,
+    FRAMES_HELD,
+    LAST,
+    LAST_FRAMES,
+    NOTHING,
+    Closing,
+    Endpoint,
+    FrameSeen,
+    Seen,
+    Side,
+    frame_kind,
+    frames_seen,
+)
+from analyzer.sessionwatch import NOTHING_SEEN, SessionWatch
 from analyzer.streams import (
     ASIDE_PIECES,
     PATIENCE_NS,
@@ -48,22 +68,16 @@ EARLY_ACKS: Final = 64
 """Acknowledgements remembered until it is clear how the server's bytes begin; that takes a second at most."""
 HOLES: Final = 1000
 """Holes that are listed per conversation; further ones are counted."""
-FIRST_FRAMES: Final = 16
-LAST_FRAMES: Final = 12
-"""Frames at both ends of a session that are kept with packet and time; those between are counted by size."""
 DEAD_FRAMES: Final = 1000
 """Dead-key frames that are listed per conversation; further ones are counted. A device sends three a minute."""
-SIZES: Final = 80
-"""Distinct frame sizes counted; there are 64 legal ones."""
 
+_NO_FRAMES: Final = bytearray()
 
-@dataclass(slots=True)
-class _Edge:
-    """What stays of a stream when its conversation is finished, to know late packets by."""
-
-    base: int | None
-    end: int
-    fin_offset: int | None
+Edge = tuple[int | None, int, int | None]
+"""Of one direction: sequence number of the first byte, offset behind the furthest byte, offset of the FIN."""
+_NEVER: Final = -(1 << 63)
+_EDGES: Final = Struct("<8q")
+"""The initial number (-1 for none) and the edge of either end: what late packets are known by."""
 
 
 class StreamTap(Protocol):
@@ -76,8 +90,65 @@ class StreamTap(Protocol):
         """Take note of missing bytes."""
 
 
+class _Reading:
+    """What a conversation has only while its packets come."""
+
+    __slots__ = ("damaged", "device", "early_acks", "isn", "last_hole", "opening_untimed", "rows", "server")
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.rows = RowWords()
+        self.device, self.server = (_lane(conversation, sender, self.rows) for sender in Sender)
+        self.device.peer, self.server.peer = self.server.stream, self.device.stream
+        self.isn: dict[Sender, int] = {}
+        self.opening_untimed = False  # which SYN, or where it was captured, is uncertain
+        self.damaged: tuple[Segment, ...] = ()  # set aside, the last `ASIDE_PIECES`
+        self.last_hole: dict[Sender, Hole] = {}
+        self.early_acks: list[tuple[int, Seen]] = []
+
+    def lane(self, sender: Sender) -> Lane:
+        return self.device if sender is _DEVICE else self.server
+
+
 class Conversation:
     """One TCP connection, from its SYN (or the first packet in the capture) to its end."""
+
+    __slots__ = (
+        "_edges",
+        "_frozen",
+        "_reading",
+        "closings",
+        "connected",
+        "dead_frames",
+        "dead_words",
+        "device",
+        "device_side",
+        "end_ns",
+        "finished",
+        "first_packet",
+        "framed",
+        "hole_count",
+        "holes",
+        "kind",
+        "last_packet",
+        "lingering",
+        "messages",
+        "nonce_acked",
+        "number",
+        "on_frame",
+        "recognised",
+        "reply_acked",
+        "rows",
+        "secrets",
+        "server",
+        "server_hello",
+        "server_side",
+        "start_ns",
+        "syn_ack",
+        "syn_count",
+        "syns",
+        "tap",
+        "watch",
+    )
 
     def __init__(self, number: int, device: Endpoint, server: Endpoint, segment: Segment) -> None:
         self.number = number
@@ -85,21 +156,22 @@ class Conversation:
         self.server = server
         self.first_packet = self.last_packet = segment.number
         self.start_ns = self.end_ns = segment.time_ns
-        self.syns: list[Seen] = []
+        self.syns: Sequence[Seen] = ()
         self.syn_count = 0
         self.syn_ack: Seen | None = None
         self.connected: Seen | None = None
-        self.closings: list[Closing] = []
-        self.holes: list[Hole] = []
+        self.closings: Sequence[Closing] = ()
+        self.holes: Sequence[Hole] = ()
         self.hole_count = 0
-        self.sides = {Sender.DEVICE: Side(), Sender.SERVER: Side()}
         self.reply_acked: Seen | None = None  # the device's acknowledgement of all 384 bytes
         self.nonce_acked: Seen | None = None
-        self.first_frames: list[FrameSeen] = []
-        self.last_frames: deque[FrameSeen] = deque(maxlen=LAST_FRAMES)
-        self.dead_frames: list[FrameSeen] = []
+        self.server_hello: FrameSeen | None = None
+        """The server's first frame, None when it is not among the first of both."""
+        self.framed = bytearray()  # the frames of `first_frames` and `last_frames`, packed
+        self.dead_words: tuple[str, ...] = ()
+        self.dead_frames: Sequence[FrameSeen] = ()
         self.watch = SessionWatch()
-        self.rows = RowWords()  # what Wireshark would show as CoAP
+        self.rows = NO_ROWS  # what Wireshark would show as CoAP
         self.kind = "empty"
         self.finished = False
         self.lingering = False  # closed, but open for late packets
@@ -108,16 +180,45 @@ class Conversation:
         self.secrets: Secrets | None = None  # what keys told, when there were any
         self.messages: list[SparkMessage] = []
         self.recognised: Recognition | None = None  # what its two ends can be
-        self._isn: dict[Sender, int] = {}
-        self._opening_untimed = False  # which SYN, or where it was captured, is uncertain
-        self._turns = {sender: TurnReader(sender, self._take_frame) for sender in Sender}
-        self._streams = {sender: Stream(sender, _Recorder(self, sender, self._turns[sender])) for sender in Sender}
-        self._readers = {sender: CoapTcpReader() for sender in Sender}
-        self._headers: dict[Sender, Headers] = {sender: Headers() for sender in Sender}
-        self._edges: dict[Sender, _Edge] = {}
-        self.damaged: deque[Segment] = deque(maxlen=ASIDE_PIECES)
-        self._last_hole: dict[Sender, Hole] = {}
-        self._early_acks: list[tuple[int, Seen]] = []
+        self._edges = b""
+        self._frozen: bytes | None = None
+        self._reading: _Reading | None = (reading := _Reading(self))
+        self.device_side, self.server_side = reading.device.side, reading.server.side
+
+    @property
+    def sides(self) -> dict[Sender, Side]:
+        """What each end did."""
+        return {_DEVICE: self.device_side, _SERVER: self.server_side}
+
+    # -- a long silence ---------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Shrink to a fraction while nothing comes. It is the tracker that must `thaw` it before anything else."""
+        if self._reading is not None:
+            packer = compressobj(1, zdict=_pattern())
+            self._frozen = packer.compress(self._stored()) + packer.flush()
+            self._reading, self.watch, self.framed = None, NOTHING_SEEN, _NO_FRAMES
+            self.device_side = self.server_side = NOTHING
+
+    def thaw(self) -> None:
+        """Be again what it was before `freeze`."""
+        if self._frozen is not None:
+            stored = decompressobj(zdict=_pattern()).decompress(self._frozen)
+            self._reading, self.watch, self.framed = _Thawer(BytesIO(stored), self).load()
+            self.device_side, self.server_side = self._live.device.side, self._live.server.side
+            self._frozen = None
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes in which it is stored, 0 while it is not."""
+        return len(self._frozen or b"")
+
+    def _stored(self) -> bytes:
+        file = BytesIO()
+        pickler = Pickler(file, HIGHEST_PROTOCOL)
+        pickler.dispatch_table = {Conversation: lambda _: (_whose, ())}
+        pickler.dump((self._reading, self.watch, self.framed))
+        return file.getvalue()
 
     # -- what the tracker asks ------------------------------------------------------------------------------
 
@@ -127,21 +228,32 @@ class Conversation:
         same = segment.source == device.address and segment.source_port == device.port
         return _DEVICE if same else _SERVER
 
+    @property
+    def lanes(self) -> tuple[Lane, Lane]:
+        """The directions of the device and of the server, while packets come."""
+        return self._live.device, self._live.server
+
+    @property
+    def damaged(self) -> bool:
+        """Whether segments with a wrong checksum are set aside here."""
+        return self._reading is not None and bool(self._reading.damaged)
+
     def distance(self, segment: Segment, window: int) -> int | None:
         """How far sequence and acknowledgement numbers lie from what was seen so far, in bytes.
 
         None when they belong to another connection: both beyond ``window``, or more data after a FIN.
         """
         sender = self.sender_of(segment)
-        own, peer = self._edge(sender), self._edge(sender.peer)
+        base, end, fin_offset = self._edge(sender)
+        peer_base, peer_end, _ = self._edge(sender.peer)
         apart = acked = None
-        if own.base is not None:
-            offset = offset_near(own.base, own.end, segment.seq)
-            if own.fin_offset is not None and segment.length > 1 and offset >= own.fin_offset:
+        if base is not None:
+            offset = offset_near(base, end, segment.seq)
+            if fin_offset is not None and segment.length > 1 and offset >= fin_offset:
                 return None
-            apart = abs(offset - own.end)
-        if segment.flags & ACK and peer.base is not None:
-            acked = abs(offset_near(peer.base, peer.end, segment.ack) - peer.end)
+            apart = abs(offset - end)
+        if segment.flags & ACK and peer_base is not None:
+            acked = abs(offset_near(peer_base, peer_end, segment.ack) - peer_end)
         if apart is None or (apart > window and not segment.flags & RST):
             # An endpoint takes no reset whose sequence number does not fit, so the other number counts for nothing.
             return acked if acked is None or acked <= window else None
@@ -150,31 +262,32 @@ class Conversation:
     def continues(self, segment: Segment, window: int) -> bool:
         """Whether the numbers of a segment fit what was seen so far, or nothing is known to compare them with."""
         sender = self.sender_of(segment)
-        if not self.finished:
-            own = self._streams[sender]
+        if self._reading is not None:
+            own = self._reading.lane(sender).stream
             if own.base is not None and own.fin_offset is None:
                 ahead = (segment.seq - own.base - own.next) % SEQUENCE_SPACE
                 if ahead <= window:  # nearly always
                     return True
         if self.distance(segment, window) is not None:
             return True
-        return self._edge(sender).base is None and (not segment.flags & ACK or self._edge(sender.peer).base is None)
+        return self._edge(sender)[0] is None and (not segment.flags & ACK or self._edge(sender.peer)[0] is None)
 
     def accepts_syn(self, segment: Segment) -> bool:
         """Whether this SYN (or SYN-ACK) belongs here: a repeat, or the first one, captured behind a later packet."""
-        if self.finished:
+        reading = self._reading
+        if reading is None:
             return False
         sender = self.sender_of(segment)
-        own, peer = self._streams[sender], self._streams[sender.peer]
-        if segment.flags & ACK and sender.peer in self._isn and not _follows(segment.ack, self._isn[sender.peer]):
+        own, peer, isn = reading.lane(sender).stream, reading.lane(sender.peer).stream, reading.isn
+        if segment.flags & ACK and sender.peer in isn and not _follows(segment.ack, isn[sender.peer]):
             return False
-        if sender in self._isn:
-            if self._isn[sender] != segment.seq:
+        if sender in isn:
+            if isn[sender] != segment.seq:
                 return False
             # The same number again, long after the handshake, on a connection that has ended: used again. A
             # connection that was refused is tried again with the same number by some systems.
-            return not (self.closed and own.highest and not self._headers[sender].knows(segment))
-        if segment.flags & ACK and sender.peer in self._isn:
+            return not (self.closed and own.highest and not reading.lane(sender).headers.knows(segment))
+        if segment.flags & ACK and sender.peer in isn:
             return own.base is None or _may_begin(own, segment.seq + 1)
         if own.base_certain:
             return _may_begin(own, segment.seq + 1)
@@ -187,19 +300,20 @@ class Conversation:
 
         No run of frames has 40 bytes, so it is a piece of something longer, or another connection's nonce.
         """
-        if self.finished or self.sender_of(segment) is not Sender.SERVER:
+        if self._reading is None or self.sender_of(segment) is not Sender.SERVER:
             return False
-        nonce = self._turns[Sender.SERVER].part("nonce")
+        nonce = self._reading.server.turn.part("nonce")
         if nonce is None or not nonce.complete:
             return False
-        stream = self._streams[Sender.SERVER]
+        stream = self._reading.server.stream
         return stream.offset_of(segment.seq) >= stream.highest
 
-    def _edge(self, sender: Sender) -> _Edge:
-        if self.finished:
-            return self._edges[sender]
-        stream = self._streams[sender]
-        return _Edge(stream.base, max(stream.next, stream.highest), stream.fin_offset)
+    def _edge(self, sender: Sender) -> Edge:
+        if self._reading is None:
+            base, end, fin_offset = _EDGES.unpack(self._edges)[1 + 4 * (sender is _SERVER) :][:3]
+            return (None if base < 0 else base), end, (None if fin_offset == _NEVER else fin_offset)
+        stream = self._reading.lane(sender).stream
+        return stream.base, max(stream.next, stream.highest), stream.fin_offset
 
     @property
     def closed(self) -> bool:
@@ -210,28 +324,35 @@ class Conversation:
 
     def take(self, segment: Segment) -> None:
         """Take the next segment of this connection, in capture order."""
+        self._take(segment)
+        self._look()
+
+    def _take(self, segment: Segment) -> None:
+        reading = self._live
         sender = self.sender_of(segment)
-        side, stream, peer = self.sides[sender], self._streams[sender], self._streams[sender.peer]
+        lane = reading.lane(sender)
+        side, stream, peer = lane.side, lane.stream, lane.peer
         number, time_ns, flags = segment.number, segment.time_ns, segment.flags
         self.last_packet = max(self.last_packet, number)
         self.end_ns = max(self.end_ns, time_ns)
-        if self._headers[sender].repeats(segment):
+        if lane.headers.repeats(segment):
             # The capture already holds this very packet: seen on two interfaces, or by a mirror port.
             stream.quality.copies += 1
             stream.compare(segment)
             if flags & SYN:
                 first = self.syn_ack if flags & ACK else self.syns[0] if self.syns else None
-                self._opening_untimed |= first is not None and abs(time_ns - first.time_ns) > COPY_NS
+                reading.opening_untimed |= first is not None and abs(time_ns - first.time_ns) > COPY_NS
             return
         stream.quality.packets += 1
-        seen = side.last_any = Seen(number, time_ns, segment.ttl)
+        mark = lane.last_any = number, time_ns, segment.ttl
+        seen = Seen(*mark)
         if flags & SYN:
             self._take_syn(segment, sender, seen)
         elif stream.base is None:
-            self._start_without_syn(sender)
+            self._start_without_syn(lane)
         if flags & ACK and not flags & RST:
             if peer.base is None:
-                self._start_without_syn(sender.peer)
+                self._start_without_syn(reading.lane(sender.peer))
             rtt = peer.acknowledge(segment.ack, number, time_ns)
             # One that comes out of turn has itself been late, or those before it are missing.
             if rtt is not None and (
@@ -239,7 +360,7 @@ class Conversation:
             ):
                 side.round_trips.add(rtt)
             if sender is _DEVICE and self.reply_acked is None:
-                self._note_milestones(segment, seen)
+                self.note_milestones(segment, seen)
         # Before the segment is taken: a keep-alive probe repeats the last byte, which may be one to give up on.
         stream.poll(number, time_ns)
         peer.poll(number, time_ns)
@@ -248,153 +369,197 @@ class Conversation:
                 self.connected = seen
             if side.first_data is None:
                 side.first_data, side.first_size = seen, segment.length
-            side.last_data = seen
+            lane.last_data = mark
         fresh = stream.take(segment)
         if fresh is not None:
-            self.rows.take(self._readers[sender].receive(segment.payload, number, max(0, fresh)))
+            reading.rows.take(lane.coap.receive(segment.payload, number, max(0, fresh)))
         if flags & (FIN | RST):
             self._close(sender, "rst" if flags & RST else "fin", seen)
 
     def take_damaged(self, segment: Segment) -> None:
         """Set aside a segment whose checksum is wrong although its sender's are right; its place is remembered."""
-        sender = self.sender_of(segment)
-        self._streams[sender].set_aside(segment)
-        self._streams[sender.peer].untime()  # its acknowledgement is lost
-        self.damaged.append(segment)
+        reading = self._live
+        lane = reading.lane(self.sender_of(segment))
+        lane.stream.set_aside(segment)
+        lane.peer.untime()  # its acknowledgement is lost
+        reading.damaged = (*reading.damaged, segment)[-ASIDE_PIECES:]
         self.last_packet = max(self.last_packet, segment.number)
+        self._look()
 
     def trust_damaged(self, source: bytes) -> None:
         """Take back what was set aside of that sender: most of its checksums are wrong after all."""
-        aside = list(self.damaged)
-        self.damaged.clear()
+        reading = self._live
+        aside, reading.damaged = reading.damaged, ()
         for segment in aside:
             if segment.source == source:
-                self._streams[self.sender_of(segment)].quality.set_aside -= 1
-                self.take(segment)
+                reading.lane(self.sender_of(segment)).stream.quality.set_aside -= 1
+                self._take(segment)
             else:
-                self.damaged.append(segment)
+                reading.damaged += (segment,)
+        self._look()
+
+    def _look(self) -> None:
+        """Tell whether the next packet may go the straight way."""
+        reading = self._live
+        one, other = reading.device, reading.server
+        device, server = one.stream, other.stream
+        calm = (
+            device.fin_offset is None
+            and server.fin_offset is None
+            and not device.waits
+            and not server.waits
+            and not reading.damaged
+            and not device.strange_ack
+            and not server.strange_ack
+        )
+        one.look(calm=calm)
+        other.look(calm=calm)
 
     def _take_syn(self, segment: Segment, sender: Sender, seen: Seen) -> None:
-        self._isn.setdefault(sender, segment.seq)
-        self._streams[sender].start_at(segment.seq + 1, certain=True)
-        self._turns[sender].begin()
+        reading = self._live
+        own, other = reading.lane(sender), reading.lane(sender.peer)
+        reading.isn.setdefault(sender, segment.seq)
+        own.stream.start_at(segment.seq + 1, certain=True)
+        own.turn.begin()
         if segment.flags & ACK:
-            self._streams[sender.peer].start_at(segment.ack, certain=True)
-            self._turns[sender.peer].begin()
+            other.stream.start_at(segment.ack, certain=True)
+            other.turn.begin()
             if self.syn_ack is None:
                 self.syn_ack = seen
-                if self.syn_count == 1 and not self._opening_untimed:
-                    self.sides[sender].round_trips.add(seen.time_ns - self.syns[0].time_ns)
+                if self.syn_count == 1 and not reading.opening_untimed:
+                    own.side.round_trips.add(seen.time_ns - self.syns[0].time_ns)
             else:
-                self._opening_untimed = True
+                reading.opening_untimed = True
             return
         self.syn_count += 1
         if len(self.syns) < SYNS:
-            self.syns.append(seen)
+            self.syns = (*self.syns, seen)
 
-    def _start_without_syn(self, sender: Sender) -> None:
+    def _start_without_syn(self, lane: Lane) -> None:
         """The first number of a direction comes from something else than its SYN: how it begins is to be seen."""
-        self._turns[sender].begin_midway(likely=not self.midway)
+        lane.turn.begin_midway(likely=not self.midway)
 
-    def _note_milestones(self, segment: Segment, seen: Seen) -> None:
-        """Note when the device acknowledged what."""
+    def note_milestones(self, segment: Segment, seen: Seen) -> None:
+        """Note when the device acknowledged what; the segment is one of its acknowledgements."""
         if segment.flags & SYN:
             return
+        reading = self._live
         if self.connected is None and not self.midway:
             self.connected = seen  # only who has the SYN-ACK can acknowledge anything
-            if self.syn_ack is not None and not self._opening_untimed and not segment.length:
-                self.sides[Sender.DEVICE].round_trips.add(seen.time_ns - self.syn_ack.time_ns)
-        if len(self._early_acks) < EARLY_ACKS:
-            self._early_acks.append((segment.ack, seen))
-        if self._turns[Sender.SERVER].started is not None:
-            self._weigh_acks()
+            if self.syn_ack is not None and not reading.opening_untimed and not segment.length:
+                self.device_side.round_trips.add(seen.time_ns - self.syn_ack.time_ns)
+        if len(reading.early_acks) < EARLY_ACKS:
+            reading.early_acks.append((segment.ack, seen))
+        if reading.server.turn.started is not None:
+            self._weigh_acks(reading)
 
-    def _weigh_acks(self) -> None:
+    def _weigh_acks(self, reading: _Reading) -> None:
         """Tell what the acknowledgements were of, now that it is known how the server's bytes begin."""
-        stream, before = self._streams[Sender.SERVER], self._turns[Sender.SERVER].before
-        for ack, seen in self._early_acks:
+        stream, before = reading.server.stream, reading.server.turn.before
+        for ack, seen in reading.early_acks:
             acked = before + min(stream.offset_of(ack), stream.acked)
             if self.nonce_acked is None and acked >= NONCE_SIZE:
                 self.nonce_acked = seen
             if self.reply_acked is None and acked >= NONCE_SIZE + SESSION_SIZE:
                 self.reply_acked = seen
-        self._early_acks.clear()
+        reading.early_acks.clear()
 
     def _close(self, sender: Sender, how: str, seen: Seen) -> None:
         known = any(c.sender is sender and c.how == how for c in self.closings)
         if not known and len(self.closings) < CLOSINGS:
-            self.closings.append(Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
+            self.closings = (*self.closings, Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
 
-    def _take_hole(self, hole: Hole) -> None:
+    def take_hole(self, hole: Hole) -> None:
         """List a hole. What was acknowledged in steps is one hole if nothing was captured between them."""
-        last = self._last_hole.get(hole.sender)
+        last_hole = self._live.last_hole
+        last = last_hole.get(hole.sender)
         joins = last is not None and last.reason is hole.reason and last.offset + last.length == hole.offset
         if last is not None and joins and hole.reason is not HoleReason.CUT:  # of cut packets each is told
             last.length += hole.length
             return
-        self._last_hole[hole.sender] = hole = replace(hole)
+        last_hole[hole.sender] = hole = replace(hole)
         self.hole_count += 1
         if len(self.holes) < HOLES:
-            self.holes.append(hole)
+            self.holes = (*self.holes, hole)
 
-    def _take_frame(self, frame: Frame) -> None:
-        side = self.sides[frame.sender]
+    def take_frame(self, frame: Frame) -> None:
+        """Take the next frame of a sender, as it is cut."""
+        side = self.device_side if frame.sender is _DEVICE else self.server_side
         side.frames += 1
+        side.longest = max(side.longest, frame.size)
         dead = self.on_frame(self, frame) if self.on_frame else None
-        seen = FrameSeen(frame.sender, frame.index, frame.size, frame.packet, frame.time_ns, frame.follows_gap, dead)
-        if len(side.sizes) < SIZES or frame.size in side.sizes:
-            side.sizes[frame.size] += 1
-        if len(self.first_frames) < FIRST_FRAMES:
-            self.first_frames.append(seen)
-        self.last_frames.append(seen)
-        if dead:
-            side.dead += 1
-            if len(self.dead_frames) < DEAD_FRAMES:
-                self.dead_frames.append(seen)
-        else:
-            self.watch.take(frame)
+        self.note_frame(
+            FrameSeen(frame.sender, frame.index, frame.size, frame.packet, frame.time_ns, frame.follows_gap, dead)
+        )
+
+    def note_frame(self, seen: FrameSeen) -> None:
+        """Remember a frame that is already counted among its sender's."""
+        framed, dead = self.framed, seen.dead
+        if len(framed) < FIRST and self.server_hello is None and seen.sender is _SERVER:
+            self.server_hello = seen
+        if len(framed) >= FRAMES_HELD:
+            del framed[FIRST:-LAST]
+        if dead and dead not in self.dead_words:
+            self.dead_words = (*self.dead_words, dead)
+        kind = frame_kind(seen.sender, follows_gap=seen.follows_gap)
+        which = self.dead_words.index(dead) + 1 if dead else 0
+        beyond, time_ns = divmod(seen.time_ns, 1 << 64)
+        framed += FRAME(kind, which, seen.size, seen.index, seen.packet, time_ns, beyond)
+        if not dead:
+            self.watch.take(seen)
+            return
+        (self.device_side if seen.sender is _DEVICE else self.server_side).dead += 1
+        if len(self.dead_frames) < DEAD_FRAMES:
+            self.dead_frames = (*self.dead_frames, seen)
 
     def finish(self) -> None:
-        """Close the books: deliver what waited, copy the results, let the buffers go."""
-        if self.finished:
+        """Close the books: deliver what waited, keep the results as small as they get, let all else go."""
+        self.thaw()
+        reading = self._reading
+        if reading is None:
             return
-        for stream in self._streams.values():
-            stream.finish(self.last_packet, self.end_ns)
-        for sender, turn in self._turns.items():
-            turn.finish()
-            stream, side = self._streams[sender], self.sides[sender]
-            side.quality = stream.quality
-            side.captured, side.sent, side.acked = stream.bytes, stream.next, stream.acked
-            if stream.first_unacked is not None:
-                side.unacked_since = Seen(*stream.first_unacked[1:])
-            side.unacked_tries = stream.unacked_tries
-            side.opening = bytes(turn.opening)
-            side.parts = turn.parts
-            side.early = turn.early
-            side.midway = turn.started == "midway"
-            side.before = turn.before
-            if turn.frames is not None:
-                side.lost, side.skipped, side.rest = (
-                    turn.frames.lost,
-                    turn.frames.skipped,
-                    turn.frames.pending,
-                )
-        self.watch.finish()
-        self._weigh_acks()
-        self._edges = {sender: self._edge(sender) for sender in Sender}
+        for lane in self.lanes:
+            lane.stream.finish(self.last_packet, self.end_ns)
+        for lane in self.lanes:
+            lane.turn.finish()
+        self._weigh_acks(reading)
+        edges: list[int] = []
+        for lane in self.lanes:
+            lane.finish()
+            base, end, fin_offset = self._edge(lane.sender)
+            isn = reading.isn.get(lane.sender)
+            edges += (-1 if isn is None else isn, -1 if base is None else base, end)
+            edges.append(_NEVER if fin_offset is None else fin_offset)
+        self._edges = _EDGES.pack(*edges)
+        self.device_side, self.server_side = reading.device.side.kept(), reading.server.side.kept()
+        framed = self.framed
+        if len(framed) > FIRST + LAST:
+            del framed[FIRST:-LAST]
+        self.framed = bytearray(framed) if framed else _NO_FRAMES  # without the room for more
+        self.watch = self.watch.finish()
+        self.rows = reading.rows.finish()
         self.finished = True
-        self.damaged.clear()
-        del self._streams, self._turns, self._readers, self._headers
-        self.on_frame = None
+        self._reading = None
+        self.on_frame = self.tap = None
+
+    @property
+    def _live(self) -> _Reading:
+        assert self._reading is not None  # noqa: S101 - the tracker asks before it gives more
+        return self._reading
 
     # -- what the rules and reports ask ---------------------------------------------------------------------
 
     def part(self, kind: str) -> Part | None:
         """Return a handshake message of which anything is known, or None. Before `finish` too."""
-        sender = Sender.DEVICE if kind == "identity" else Sender.SERVER
-        parts = self.sides[sender].parts if self.finished else self._turns[sender].parts
-        found = next((part for part in parts if part.kind == kind), None)
-        return found if found is not None and found.first_packet else None
+        reading = self._reading
+        if reading is None:
+            parts = self.device_side.parts if kind == "identity" else self.server_side.parts
+        else:
+            parts = reading.device.turn.parts if kind == "identity" else reading.server.turn.parts
+        for part in parts:  # asked with each frame that waits for a key: a generator would cost more
+            if part.kind == kind:
+                return part if part.first_packet else None
+        return None
 
     @property
     def midway(self) -> bool:
@@ -404,7 +569,10 @@ class Conversation:
     @property
     def initial_numbers(self) -> dict[Sender, int]:
         """The TCP sequence numbers of the SYNs in the capture, by end."""
-        return dict(self._isn)
+        if self._reading is not None:
+            return dict(self._reading.isn)
+        known = _EDGES.unpack(self._edges)
+        return {sender: number for sender, number in ((_DEVICE, known[0]), (_SERVER, known[4])) if number >= 0}
 
     @property
     def first_closing(self) -> Closing | None:
@@ -419,34 +587,37 @@ class Conversation:
     @property
     def quality(self) -> tuple[Quality, Quality]:
         """What happened to the packets of the device and of the server."""
-        return self.sides[Sender.DEVICE].quality, self.sides[Sender.SERVER].quality
+        return self.device_side.quality, self.server_side.quality
 
     def live_frames(self, sender: Sender) -> int:
         """Complete frames of that sender, without dead-key frames."""
-        return self.sides[sender].frames - self.sides[sender].dead
+        side = self.device_side if sender is _DEVICE else self.server_side
+        return side.frames - side.dead
 
     @property
     def hello(self) -> FrameSeen | None:
         """The device's first frame after the session offer, when it can be a hello."""
         for frame in self.first_frames:
             if frame.sender is Sender.DEVICE and not frame.dead:
-                return frame if frame.size in HELLO_FRAMES and frame.index == self.sides[Sender.DEVICE].early else None
+                return frame if frame.size in HELLO_FRAMES and frame.index == self.device_side.early else None
         return None
 
     @property
-    def server_hello(self) -> FrameSeen | None:
-        """The server's first frame, or None."""
-        for frame in self.first_frames:  # asked with each frame of the device: a generator would cost more
-            if frame.sender is _SERVER:
-                return frame
-        return None
+    def first_frames(self) -> tuple[FrameSeen, ...]:
+        """The first frames of both ends."""
+        return frames_seen(bytes(self.framed[: FIRST_FRAMES * FRAME_SIZE]), self.dead_words)
+
+    @property
+    def last_frames(self) -> tuple[FrameSeen, ...]:
+        """The last frames of both ends, which may be among the first as well."""
+        return frames_seen(bytes(self.framed[-LAST_FRAMES * FRAME_SIZE :]), self.dead_words)
 
     @property
     def reached(self) -> str:
         """How far the connection got, by what the bytes prove (missing ones included when acknowledged)."""
         if self.kind not in ("spark", "empty"):
             return "connected"
-        device, server = self.sides[Sender.DEVICE], self.sides[Sender.SERVER]
+        device, server = self.device_side, self.server_side
         nonce, identity, session = (self.part(kind) for kind in ("nonce", "identity", "session"))
         if session is not None and session.complete:
             return self._reached_after_session(device, server)
@@ -483,6 +654,38 @@ def _may_begin(stream: Stream, first: int) -> bool:
     return not offset if stream.base_certain else -OVERTAKEN <= offset <= 0
 
 
+def _lane(conversation: Conversation, sender: Sender, rows: RowWords) -> Lane:
+    turn = TurnReader(sender, conversation.take_frame)
+    return Lane(conversation, rows, turn, Stream(sender, _Recorder(conversation, sender, turn)))
+
+
+@lru_cache(maxsize=1)
+def _pattern() -> bytes:
+    """What all stored conversations have in common: it need not be stored with each."""
+    nobody = Endpoint(b"", 0)
+    syn = Segment(0, 0, 0, b"", 0, b"", 0, 0, 0, SYN, 0, 0, b"", 0, 0, None, None, b"", True)
+    conversation = Conversation(0, nobody, nobody, syn)
+    conversation.take(syn)
+    return conversation._stored()
+
+
+def _whose() -> Conversation:
+    """Stands for the conversation itself in what is stored of it (see `_Thawer`)."""
+    raise AssertionError
+
+
+class _Thawer(Unpickler):
+    """Reads what `Conversation.freeze` has stored."""
+
+    def __init__(self, file: BytesIO, conversation: Conversation) -> None:
+        super().__init__(file)
+        self._conversation = conversation
+
+    def find_class(self, module: str, name: str) -> object:
+        """Return what a stored name stands for."""
+        return (lambda: self._conversation) if name == _whose.__name__ else super().find_class(module, name)
+
+
 class _Recorder:
     """Passes a stream's bytes to the turn reader, and its holes to the conversation as well."""
 
@@ -501,5 +704,5 @@ class _Recorder:
     def skip(self, hole: Hole) -> None:
         if self._conversation.tap is not None:
             self._conversation.tap.skip(self._sender, hole)
-        self._conversation._take_hole(hole)
+        self._conversation.take_hole(hole)
         self._turn.skip(hole)

@@ -31,6 +31,11 @@ capture that starts later is caught only from its second dead frame on, by the c
 MOST_DEVICES: Final = 4096
 """Devices whose chain is remembered; the one heard longest ago is forgotten first. About 400 bytes each."""
 
+REMEMBERED_RUNS: Final = 2_048
+"""Runs of options known to be whole: a capture has few, and the memo is emptied when full. Below 300 kB."""
+LONGEST_REMEMBERED_RUN: Final = 64
+_runs: set[bytes] = {b""}
+
 COAP_VERSION: Final = 1
 OPTION_LENGTH_RESERVED: Final = 15
 PAYLOAD_MARKER: Final = 0xFF
@@ -55,6 +60,9 @@ FIRST_BLOCK_HEADS: Final = {PING: b"\x40\x00", TIME_REQUEST: b"\x41\x01", EVENT:
 FIRST_BLOCK_RESTS: Final = {PING: b"\x0c" * 12, TIME_REQUEST: b"\xb1t" + b"\x09" * 9, EVENT: b"\xb1E\x0d\x0dspark/cc"}
 """The first 16 plaintext bytes before and behind message id and token. Of the event they are the same for each
 CC3000 version."""
+
+PADDINGS: Final = tuple(bytes([count]) * count for count in range(BLOCK + 1))
+"""The padding of each length (PKCS#7)."""
 
 BOOT_SEQUENCES: Final = (
     ((), (PING,)),
@@ -231,7 +239,7 @@ def without_padding(opened: bytes) -> bytes | None:
     if not opened:
         return None
     count = opened[-1]
-    if not 1 <= count <= BLOCK or opened[-count:] != bytes([count]) * count:
+    if not 1 <= count <= BLOCK or not opened.endswith(PADDINGS[count]):
         return None
     return opened[:-count]
 
@@ -242,27 +250,44 @@ def is_whole_coap(message: bytes) -> bool:
     It judges a decryption, so it allows what the servers' own builders get wrong: an empty message with a
     token (PROTOCOL 5.4.2), a payload marker with nothing behind it, codes that RFC 7252 reserves.
     """
-    if len(message) < 4 or message[0] >> 6 != COAP_VERSION:
+    size = len(message)
+    if size < 4 or message[0] >> 6 != COAP_VERSION:
         return False
-    at, size = 4 + (message[0] & 15), len(message)
-    if message[0] & 15 > 8 or at > size:
+    at = 4 + (message[0] & 15)
+    if at > size or at > 12:
         return False
+    end = message.find(PAYLOAD_MARKER, at)
+    run = message[at : size if end < 0 else end]
+    if run in _runs:
+        return True
+    ends = _end_of_options(message, at)
+    # Only what was read to the first FF is remembered: elsewhere that byte lies inside an option.
+    if ends == at + len(run) and len(run) <= LONGEST_REMEMBERED_RUN:
+        if len(_runs) >= REMEMBERED_RUNS:
+            _runs.clear()
+        _runs.add(run)
+    return ends is not None
+
+
+def _end_of_options(message: bytes, at: int) -> int | None:
+    """Return where the options end: at the payload marker or with the message; None when they do not."""
+    size = len(message)
     while at < size:
         head = message[at]
-        at += 1
         if head == PAYLOAD_MARKER:
-            return True
+            return at
+        at += 1
         delta, length = head >> 4, head & 15
         if OPTION_LENGTH_RESERVED in (delta, length):
-            return False
+            return None
         at += {13: 1, 14: 2}.get(delta, 0)
         extra = {13: 1, 14: 2}.get(length, 0)
         if at + extra > size:
-            return False
+            return None
         if extra:
             length = int.from_bytes(message[at : at + extra], "big") + (13 if extra == 1 else 269)
         at += extra + length
-    return at == size
+    return at if at == size else None
 
 
 class _BlockDecryptor:

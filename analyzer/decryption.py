@@ -7,19 +7,17 @@ and `messages`. It is imported only when there are keys.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush, heappushpop
 from typing import Final
 
 from analyzer.conversation import Conversation
 from analyzer.frames import Frame
 from analyzer.keys import KeyRing, SessionKey
-from analyzer.messages import MessageReader, SparkMessage
+from analyzer.messages import MessageLog
 from analyzer.opened import BadFrame, Secrets
 from analyzer.session import (
     FailurePattern,
     FrameDecryptor,
     Obstacle,
-    OpenedFrame,
     SessionOpener,
     fitting_session_key,
 )
@@ -30,9 +28,6 @@ QUEUED: Final = 512
 PROOF: Final = 4
 """Frames after which a session key that was given is put to the test; again each time their number has doubled,
 because the first few may have too little padding to prove anything."""
-REORDERED: Final = 256
-"""Messages held back so that both directions come out in the order of the capture, although one may have
-waited for a hole."""
 BAD_FRAMES: Final = 32
 """Frames that did not open, listed per conversation."""
 KEY_GIVEN: Final = "the session key given"
@@ -40,20 +35,30 @@ KEY_LOGGED: Final = "the key log"
 """What a session key that came out of no handshake is called."""
 
 
+class _Direction:
+    """What is in progress in one direction."""
+
+    __slots__ = ("decryptor", "gap", "name", "pattern", "primed")
+
+    def __init__(self, name: str, decryptor: FrameDecryptor, pattern: FailurePattern) -> None:
+        self.name = name
+        self.decryptor = decryptor
+        self.pattern = pattern
+        self.primed = False  # the IV of the frame behind the hole is known
+        self.gap = False  # bytes are missing since the last message
+
+
 class _Opening:
     """The work on one conversation while its packets come."""
 
-    __slots__ = ("decided", "decryptors", "gap", "place", "primed", "queue", "ready", "test_at")
+    __slots__ = ("decided", "directions", "log", "queue", "test_at")
 
     def __init__(self) -> None:
         self.decided = False
-        self.decryptors: dict[Sender, FrameDecryptor] | None = None
-        self.primed: dict[Sender, bool] = dict.fromkeys(Sender, False)
-        self.gap: dict[Sender, bool] = dict.fromkeys(Sender, False)  # bytes are missing since the last message
+        self.directions: dict[Sender, _Direction] | None = None
+        self.log: MessageLog | None = None
         self.test_at = PROOF
         self.queue: list[Frame] = []
-        self.place: dict[Sender, int] = dict.fromkeys(Sender, 0)  # packet of the latest message
-        self.ready: list[tuple[int, int, Frame, OpenedFrame]] = []  # a heap, by place
 
 
 class Decryption:
@@ -65,7 +70,6 @@ class Decryption:
         self._work: dict[int, _Opening] = {}
         self._sessions: dict[bytes, list[Conversation]] = {}  # by device: those in use, not finished
         self._told: dict[bytes, tuple[int, bytes]] = {}  # by device: what `left_behind` said last
-        self._order = 0
 
     def begin(self, conversation: Conversation) -> None:
         """Take charge of a new conversation."""
@@ -77,8 +81,8 @@ class Decryption:
         work, secrets = self._work[conversation.number], conversation.secrets
         if secrets is None:
             return
-        if work.decryptors is not None:
-            self._decrypt(conversation, work, secrets, frame)
+        if work.directions is not None and work.log is not None:
+            self._decrypt(conversation, work.directions[frame.sender], work.log, secrets, frame)
             return
         if work.decided:
             return
@@ -99,8 +103,9 @@ class Decryption:
             self._decide(conversation, work, secrets, final=True)
         if secrets is not None and secrets.identity is None:
             self._open_identity(conversation, secrets)  # it came behind the reply: capture begun between SYN and nonce
-        while work.ready and secrets is not None:
-            self._name(conversation, secrets, heappop(work.ready))
+        if work.log is not None and secrets is not None:
+            work.log.close()
+            secrets.hellos = {sender for sender in Sender if secrets.gist.counts[sender].get("Hello")}
         chain = self._chain(conversation)
         del self._work[conversation.number]
         address = conversation.device.address
@@ -129,9 +134,9 @@ class Decryption:
         of the session before.
         """
         work, secrets = self._work[c.number], c.secrets
-        if work.decryptors is None or secrets is None or secrets.session_key is None or not secrets.opened:
+        if work.directions is None or secrets is None or secrets.session_key is None or not secrets.opened:
             return None
-        next_iv = work.decryptors[Sender.DEVICE].next_iv
+        next_iv = work.directions[Sender.DEVICE].decryptor.next_iv
         if next_iv is None or self._told.get(c.device.address) == (c.number, next_iv):
             return None
         self._told[c.device.address] = c.number, next_iv
@@ -158,11 +163,17 @@ class Decryption:
         if secrets.session_key is None:
             return
         in_step = not c.midway or c.part("session") is not None
-        work.decryptors = {s: FrameDecryptor(secrets.session_key, in_step=in_step) for s in Sender}
-        secrets.patterns = {s: FailurePattern() for s in Sender}
-        secrets.reader = MessageReader(salt=secrets.session_key.salt)
+        key = secrets.session_key
+        secrets.patterns = {sender: FailurePattern() for sender in Sender}
+        directions = work.directions = {
+            sender: _Direction(sender.value, FrameDecryptor(key, in_step=in_step), pattern)
+            for sender, pattern in secrets.patterns.items()
+        }
+        log = work.log = MessageLog(key.salt)
+        secrets.reader, secrets.gist = log.reader, log.gist
+        c.messages = log  # type: ignore[assignment]  # a sequence is all that anybody needs
         for frame in queue:
-            self._decrypt(c, work, secrets, frame)
+            self._decrypt(c, directions[frame.sender], log, secrets, frame)
 
     def _open_identity(self, c: Conversation, secrets: Secrets) -> None:
         nonce, identity = c.part("nonce"), c.part("identity")
@@ -201,63 +212,37 @@ class Decryption:
 
     # -- frames and messages -------------------------------------------------------------------------------------
 
-    def _decrypt(self, c: Conversation, work: _Opening, secrets: Secrets, frame: Frame) -> None:
-        assert work.decryptors is not None  # noqa: S101 - the callers have looked
-        decryptor = work.decryptors[frame.sender]
+    def _decrypt(self, c: Conversation, direction: _Direction, log: MessageLog, secrets: Secrets, frame: Frame) -> None:
+        decryptor = direction.decryptor
         if frame.follows_gap:
-            work.gap[frame.sender] = True
-            if not work.primed[frame.sender]:
+            direction.gap = True
+            if not direction.primed:
                 decryptor.skip()
-        work.primed[frame.sender] = False
+        direction.primed = False
         if frame.ciphertext is None:
             # Its first block is the next frame's IV, so a hole behind it costs this frame alone.
             decryptor.skip(frame.head)
-            work.primed[frame.sender] = True
-            work.gap[frame.sender] = True
+            direction.primed = direction.gap = True
             secrets.lost += 1
             return
         opened = decryptor.update(frame.ciphertext)
-        pattern = secrets.patterns[frame.sender]
+        pattern = direction.pattern
         pattern.note(opened)
         if opened.plaintext is None:
             if opened.obstacle is Obstacle.GAP_BEFORE:
                 secrets.lost += 1
             elif len(secrets.bad_frames) < BAD_FRAMES:
-                position, behind_gap = pattern.frames - 1, work.gap[frame.sender]
+                position, behind_gap = pattern.frames - 1, direction.gap
                 secrets.bad_frames.append(BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap))
             return
-        work.gap[frame.sender] = False
+        direction.gap = False
         if opened.whole:
             if not secrets.opened:
                 self._sessions.setdefault(c.device.address, []).append(c)
             secrets.opened += 1
         else:
             secrets.partly += 1
-        self._order += 1
-        # A message that was lost and sent again comes in a later packet than the one behind it: its place is before
-        # that one all the same, so a packet counts as no earlier than those before it in its own direction.
-        place = work.place[frame.sender] = max(work.place[frame.sender], frame.packet)
-        item = (place, self._order, frame, opened)
-        if len(work.ready) < REORDERED:
-            heappush(work.ready, item)
-        else:
-            self._name(c, secrets, heappushpop(work.ready, item))
-
-    @staticmethod
-    def _name(c: Conversation, secrets: Secrets, item: tuple[int, int, Frame, OpenedFrame]) -> None:
-        _, _, frame, opened = item
-        if secrets.reader is None or opened.plaintext is None:
-            return
-        message: SparkMessage = secrets.reader.read(
-            "device" if frame.sender is Sender.DEVICE else "server",
-            opened.plaintext,
-            frame.packet,
-            frame.time_ns,
-            opened.missing,
-        )
-        if message.name == "Hello":
-            secrets.hellos.add(frame.sender)
-        c.messages.append(message)
+        log.append(direction.name, opened.plaintext, frame.packet, frame.time_ns, opened.missing)
 
 
 def _longest_run(queue: list[Frame], sender: Sender) -> tuple[bool, list[bytes]]:

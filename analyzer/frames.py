@@ -66,6 +66,10 @@ class LostBoundary:
     field: int
 
 
+WHOLE: Final = frozenset(range(LENGTH_PREFIX + BLOCK, LENGTH_PREFIX + LARGEST_FRAME + 1, BLOCK))
+"""Bytes on the wire that a frame can have."""
+
+
 def is_length(field: int) -> bool:
     """Whether a 16-bit length field can belong to a frame: whole AES blocks, at least one."""
     return BLOCK <= field <= LARGEST_FRAME and field % BLOCK == 0
@@ -102,17 +106,17 @@ class FrameReader:
     """Cuts one direction's stream into frames, from a given offset on."""
 
     __slots__ = (
-        "_after_gap",
-        "_buffer",
         "_candidates",
         "_emit",
         "_frame_hole",
         "_marks",
         "_scanned",
-        "_searching",
+        "after_gap",
+        "buffer",
         "count",
         "lost",
         "offset",
+        "searching",
         "sender",
         "skipped",
     )
@@ -132,10 +136,10 @@ class FrameReader:
         self.skipped = 0  # bytes that could not be assigned to a frame
         self.lost: list[LostBoundary] = []
         self._emit = emit
-        self._buffer = bytearray()
+        self.buffer = bytearray()
         self._marks: list[tuple[int, int, int]] = []  # (offset, packet, time) where each packet's bytes begin
-        self._searching = searching
-        self._after_gap = searching
+        self.searching = searching
+        self.after_gap = searching
         self._frame_hole = 0  # where in the buffer the first missing byte of the front frame stands as a zero
         self._scanned = offset  # offsets before this one are no boundary, or candidates
         self._candidates: list[_Candidate] = []  # a heap
@@ -143,16 +147,16 @@ class FrameReader:
     @property
     def pending(self) -> int:
         """Bytes received that do not make a whole frame yet."""
-        return len(self._buffer)
+        return len(self.buffer)
 
     @property
     def pending_since(self) -> tuple[int, int] | None:
         """Packet and time (ns) of the first byte that waits, or None."""
-        return self._marks[0][1:] if self._marks and self._buffer else None
+        return self._marks[0][1:] if self._marks and self.buffer else None
 
     def receive(self, data: bytes, packet: int, time_ns: int) -> None:
         """Take the next bytes of the stream, all from one packet."""
-        if not self._buffer and not self._searching:
+        if not self.buffer and not self.searching:
             length = len(data) - LENGTH_PREFIX
             if length >= BLOCK and data[0] << 8 | data[1] == length and is_length(length):
                 # Nearly every packet is one whole frame.
@@ -167,55 +171,55 @@ class FrameReader:
                     packet,
                     packet,
                     time_ns,
-                    self._after_gap,
+                    self.after_gap,
                 )
                 self.offset += len(data)
                 self.count += 1
-                self._after_gap = False
+                self.after_gap = False
                 self._emit(frame)
                 return
-        self._marks.append((self.offset + len(self._buffer), packet, time_ns))
-        self._buffer += data
+        self._marks.append((self.offset + len(self.buffer), packet, time_ns))
+        self.buffer += data
         self._work()
 
     def skip(self, hole: Hole) -> None:
         """Take note of missing bytes. They cost the frame they lie in, or the boundary if they reach further."""
         self.finish()
         need = self._need()
-        self._after_gap = True
-        if not self._searching and need is not None and hole.length <= need:
-            self._marks.append((self.offset + len(self._buffer), hole.packet, hole.time_ns))
-            self._frame_hole = self._frame_hole or len(self._buffer)
-            self._buffer += bytes(hole.length)
+        self.after_gap = True
+        if not self.searching and need is not None and hole.length <= need:
+            self._marks.append((self.offset + len(self.buffer), hole.packet, hole.time_ns))
+            self._frame_hole = self._frame_hole or len(self.buffer)
+            self.buffer += bytes(hole.length)
             self._work()
             return
-        self.skipped += len(self._buffer)
-        self.offset += len(self._buffer) + hole.length
-        self._buffer.clear()
+        self.skipped += len(self.buffer)
+        self.offset += len(self.buffer) + hole.length
+        self.buffer.clear()
         self._marks.clear()
         self._frame_hole = 0
         self._begin_search()
 
     def finish(self) -> None:
         """Nothing more comes, or nothing that joins on: accept a boundary that the end of the data confirms."""
-        while self._searching and self._search(final=True) and not self._cut():
+        while self.searching and self._search(final=True) and not self._cut():
             pass
 
     # -- cutting -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (not self._searching or self._search()) and not self._cut():
+        while (not self.searching or self._search()) and not self._cut():
             pass
 
     def _need(self) -> int | None:
         """Bytes still missing of the frame at the front, None when its length is not known."""
-        if len(self._buffer) < LENGTH_PREFIX:
+        if len(self.buffer) < LENGTH_PREFIX:
             return None
-        return LENGTH_PREFIX + (self._buffer[0] << 8 | self._buffer[1]) - len(self._buffer)
+        return LENGTH_PREFIX + (self.buffer[0] << 8 | self.buffer[1]) - len(self.buffer)
 
     def _cut(self) -> bool:
         """Cut off all whole frames. Return False when a length field cannot be one, and the search is on."""
-        buffer, position, mark = self._buffer, 0, 0
+        buffer, position, mark = self.buffer, 0, 0
         end = len(buffer)
         while position + LENGTH_PREFIX <= end:
             length = buffer[position] << 8 | buffer[position + 1]
@@ -246,7 +250,7 @@ class FrameReader:
             mark += 1
             # The packet that completed it is the latest one that holds any of its bytes.
             last = max(last, marks[mark], key=_packet_of)
-        body = bytes(self._buffer[position + LENGTH_PREFIX : position + LENGTH_PREFIX + length])
+        body = bytes(self.buffer[position + LENGTH_PREFIX : position + LENGTH_PREFIX + length])
         hole = self._frame_hole
         self._frame_hole = 0
         frame = Frame(
@@ -259,28 +263,28 @@ class FrameReader:
             first[1],
             last[1],
             last[2],
-            self._after_gap,
+            self.after_gap,
         )
         self.count += 1
-        self._after_gap = bool(hole)
+        self.after_gap = bool(hole)
         self._emit(frame)
         return mark
 
     def _drop(self, count: int) -> None:
         if not count:
             return
-        if count == len(self._buffer):
+        if count == len(self.buffer):
             self._marks.clear()
         else:
             last = bisect_right(self._marks, self.offset + count, key=_offset_of) - 1
             del self._marks[: max(0, last)]
-        del self._buffer[:count]
+        del self.buffer[:count]
         self.offset += count
 
     # -- finding a boundary again --------------------------------------------------------------------------
 
     def _begin_search(self) -> None:
-        self._searching = self._after_gap = True
+        self.searching = self.after_gap = True
         self._scanned = self.offset
         self._candidates.clear()
 
@@ -294,7 +298,7 @@ class FrameReader:
         found = None
         while found is None and self._scan():
             found = self._follow()
-        buffer, base, heap = self._buffer, self.offset, self._candidates
+        buffer, base, heap = self.buffer, self.offset, self._candidates
         if found is None and final:
             found = min(
                 (
@@ -307,7 +311,7 @@ class FrameReader:
         if found is not None:
             self.skipped += found - base
             self._drop(found - base)
-            self._searching = False
+            self.searching = False
             heap.clear()
             return True
         if len(buffer) > SEARCH_WINDOW:
@@ -318,7 +322,7 @@ class FrameReader:
 
     def _follow(self) -> int | None:
         """Follow the lengths from each candidate as far as the data go; return the first boundary that is sure."""
-        buffer, base, heap = self._buffer, self.offset, self._candidates
+        buffer, base, heap = self.buffer, self.offset, self._candidates
         end = base + len(buffer)
         found: int | None = None
         while heap and heap[0].needs <= end:
@@ -342,7 +346,7 @@ class FrameReader:
 
     def _scan(self) -> bool:
         """Note where a length field may stand among the next bytes not looked at before; False without any."""
-        buffer, base = self._buffer, self.offset
+        buffer, base = self.buffer, self.offset
         first = max(self._scanned, base)
         last = min(first - base + STRIDE, len(buffer) - LENGTH_PREFIX + 1)
         mark = len(self._marks)

@@ -34,8 +34,8 @@ class Part:
     """One handshake message, whole or as far as it got.
 
     ``received`` counts captured bytes, ``missing`` those in holes; both together reach ``size`` when the
-    message was sent whole. ``data`` is None unless every byte was captured. ``cuts`` lists (packet, bytes) of
-    the pieces it came in. ``packet``/``time_ns`` are those of the latest piece.
+    message was sent whole. ``data`` is None unless every byte was captured. ``packet``/``time_ns`` are those of the
+    latest piece. ``pieces`` are those it came in, None while there are not two: see ``cuts``.
     """
 
     kind: str
@@ -48,7 +48,14 @@ class Part:
     first_ns: int = 0
     packet: int = 0
     time_ns: int = 0
-    cuts: tuple[tuple[int, int], ...] = ()
+    pieces: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def cuts(self) -> tuple[tuple[int, int], ...]:
+        """(packet, bytes) of the pieces it came in."""
+        if self.pieces is not None:
+            return self.pieces
+        return ((self.packet, self.sent),) if self.first_packet else ()
 
     @property
     def sent(self) -> int:
@@ -73,11 +80,11 @@ class TurnReader:
         "_emit",
         "_held",
         "_held_size",
-        "_in_frames",
         "_unfinished",
         "before",
         "early",
         "frames",
+        "in_frames",
         "opening",
         "parts",
         "position",
@@ -96,7 +103,7 @@ class TurnReader:
         self.position = 0  # stream offset of the next byte, until the frames begin
         self._emit = emit
         self._begins_likely = True
-        self._in_frames = False
+        self.in_frames = False
         self._unfinished = bytearray()
         self._held: list[tuple[bytes, int, int]] = []  # data, packet, time
         self._held_size = 0
@@ -125,7 +132,7 @@ class TurnReader:
         """Take the next bytes, all from one packet."""
         if len(self.opening) < OPENING:
             self.opening += data[: OPENING - len(self.opening)]
-        if self._in_frames and self.frames is not None:
+        if self.in_frames and self.frames is not None:
             self.frames.receive(data, packet, time_ns)
         elif self.started is None:
             self._guess_start(data, packet, time_ns)
@@ -141,7 +148,7 @@ class TurnReader:
             room = min(length, part.size - part.sent)
             part.missing += room
             self._stamp(part, hole.packet, hole.time_ns, room)
-            self._unfinished.clear()
+            self._unfinished = bytearray()
             self.position += room
             length -= room
         if length:
@@ -163,12 +170,13 @@ class TurnReader:
             piece, data = data[:room], data[room:]
             part.received += len(piece)
             self._stamp(part, packet, time_ns, len(piece))
-            self._unfinished += piece
-            if part.received == part.size:
-                part.data = bytes(self._unfinished)
-            if part.complete:
-                self._unfinished.clear()
             self.position += len(piece)
+            if part.received == part.size:
+                part.data = bytes(self._unfinished + piece) if self._unfinished else bytes(piece)
+            if part.complete:
+                self._unfinished = bytearray()
+            else:
+                self._unfinished += piece
         if data:
             self._frame_reader().receive(data, packet, time_ns)
             self.position += len(data)
@@ -195,19 +203,22 @@ class TurnReader:
 
     @staticmethod
     def _stamp(part: Part, packet: int, time_ns: int, length: int) -> None:
+        if part.sent > length:
+            pieces = part.cuts if part.pieces is not None else ((part.packet, part.sent - length),)
+            if len(pieces) < CUTS:
+                pieces = (*pieces, (packet, length))
+            part.pieces = pieces
         if packet >= part.packet:
             part.packet, part.time_ns = packet, time_ns
         if packet < part.first_packet:
             part.first_packet, part.first_ns = packet, time_ns
-        if len(part.cuts) < CUTS:
-            part.cuts = (*part.cuts, (packet, length))
 
     def _frame_reader(self, *, searching: bool = False) -> FrameReader:
         if self.frames is None:
             self.frames = FrameReader(self.sender, self._emit, offset=self.position, searching=searching)
-        elif not self._in_frames and not self.frames.pending:
+        elif not self.in_frames and not self.frames.pending:
             self.frames.offset = self.position  # a handshake message may lie between early frames and the rest
-        self._in_frames = len(self.parts) == len(STEPS[self.sender])
+        self.in_frames = len(self.parts) == len(STEPS[self.sender])
         return self.frames
 
     # -- a stream whose first byte may not be the conversation's ---------------------------------------------

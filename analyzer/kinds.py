@@ -7,6 +7,7 @@ from typing import Final
 from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE, SMALLEST_FRAME_ON_WIRE
 from analyzer.conversation import Conversation
 from analyzer.frames import chain
+from analyzer.handshake import OPENING
 from analyzer.streams import HoleReason, Sender
 
 PRINTABLE_SHARE: Final = 0.95
@@ -29,6 +30,8 @@ CSM: Final = 0xE1
 EXTENDED: Final = {13: (1, 13), 14: (2, 269), 15: (4, 65_805)}
 """Length nibbles of RFC 8323 that say: so many more bytes tell the length, beyond so much."""
 LONGEST_TOKEN: Final = 8
+CODE_CLASSES: Final = (0, 2, 4, 5, 7)
+"""Requests, three kinds of answers, signals: the classes of code that there are (RFC 8323 5, RFC 7252 12.1)."""
 MARKS: Final = (
     (b"SSH-", "ssh"),
     (b"HTTP/", "http"),
@@ -50,7 +53,7 @@ def is_text(data: bytes) -> bool:
 
 def kind_of(conversation: Conversation) -> str:
     """Return ``spark``, ``coap-tcp``, ``tls``, ``http``, ``ssh``, ``other`` or ``empty``."""
-    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    device, server = conversation.device_side, conversation.server_side
     if not device.captured and not server.captured:
         return _kind_by_sizes(conversation)
     opening = server.opening
@@ -62,7 +65,8 @@ def kind_of(conversation: Conversation) -> str:
     asked = request_kind(device.opening) if device.first_size != IDENTITY_SIZE else None
     if asked is not None:
         return asked
-    if _is_coap(
+    greeting_alone = not device.captured and server.captured <= NONCE_SIZE
+    if not greeting_alone and _is_coap(
         *(side.opening for sender, side in conversation.sides.items() if not _starts_with_hole(conversation, sender))
     ):
         return "coap-tcp"
@@ -75,7 +79,7 @@ def kind_of(conversation: Conversation) -> str:
 
 def _kind_by_sizes(conversation: Conversation) -> str:
     """Tell from sizes alone: the capture has no byte of what was sent (or it was sent in its absence)."""
-    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    device, server = conversation.device_side, conversation.server_side
     if server.sent < NONCE_SIZE and device.sent < IDENTITY_SIZE:
         return "empty"
     client_first = _client_first(conversation) and device.first_size != SMALLEST_FRAME_ON_WIRE
@@ -84,7 +88,7 @@ def _kind_by_sizes(conversation: Conversation) -> str:
 
 def _nothing_of_ours(conversation: Conversation) -> bool:
     """Whether a conversation begun before the capture shows plenty of bytes and nothing of this protocol in them."""
-    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    device, server = conversation.device_side, conversation.server_side
     if not (device.midway and server.midway) or any(hole.reason is HoleReason.CUT for hole in conversation.holes):
         return False
     ours = device.frames or server.frames or any(part.received for part in (*device.parts, *server.parts))
@@ -125,7 +129,7 @@ def _tls_record(opening: bytes) -> bool:
 
 def _client_first(conversation: Conversation) -> bool:
     """Whether the device spoke before the server did (or the server never did)."""
-    device, server = conversation.sides[Sender.DEVICE], conversation.sides[Sender.SERVER]
+    device, server = conversation.device_side, conversation.server_side
     if device.midway or server.midway or device.first_data is None:
         return False
     if not server.sent:
@@ -137,33 +141,37 @@ def _client_first(conversation: Conversation) -> bool:
 
 
 def _is_coap(*openings: bytes) -> bool:
-    """Whether genuine CoAP over TCP (RFC 8323) is spoken: whole messages in each direction given, a CSM first."""
+    """Whether genuine CoAP over TCP (RFC 8323) is spoken: whole messages in each direction given, a CSM first.
+
+    Where one end alone was heard, its messages must end exactly with what there is: random bytes often parse that far.
+    """
+    spoken = [opening for opening in openings if opening]
     messages = 0
-    for opening in openings:
-        if not opening:
-            continue
+    for opening in spoken:
         if chain(opening)[0]:
             return False
-        count, first = _coap_messages(opening)
-        if not count or first != CSM:
+        count, first, whole = _coap_messages(opening)
+        if not count or first != CSM or not (whole or len(spoken) > 1 or len(opening) >= OPENING):
             return False
         messages += count
     return messages >= COAP_MESSAGES
 
 
-def _coap_messages(data: bytes) -> tuple[int, int]:
-    """Count whole RFC 8323 messages from the start; return the count (0 if one is impossible) and the first
-    message's code. A message that runs beyond the data is left out.
+def _coap_messages(data: bytes) -> tuple[int, int, bool]:
+    """Count whole RFC 8323 messages from the start; return the count (0 if one is impossible), the first
+    message's code, and whether they end exactly with the data. A message that runs beyond the data is left out.
     """
     position, count, first = 0, 0, 0
     while position < len(data):
         length, token = data[position] >> 4, data[position] & 15
         extra, beyond = EXTENDED.get(length, (0, 0))
         if token > LONGEST_TOKEN:
-            return 0, 0
+            return 0, 0, False
         head = position + 1 + extra
         if head >= len(data):
-            break
+            return count, first, False
+        if data[head] >> 5 not in CODE_CLASSES:
+            return 0, 0, False
         if extra:
             length = int.from_bytes(data[position + 1 : head], "big") + beyond
         if not count:
@@ -171,4 +179,4 @@ def _coap_messages(data: bytes) -> tuple[int, int]:
         position = head + 1 + token + length
         if position <= len(data):
             count += 1
-    return count, first
+    return count, first, position == len(data)

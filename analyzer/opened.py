@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from analyzer.messages.gist import Gist
 from analyzer.streams import Sender
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Secrets:
     """What the keys at hand told about one conversation. No secret shows when this is printed.
 
     ``identity_tried`` and ``offer`` say what was tried; ``session_key`` is None when nothing opened.
-    ``key_source`` names where it came from. ``hellos`` are the ends whose hello opened.
+    ``key_source`` names where it came from. ``hellos`` are the ends whose hello opened; ``gist`` is what the rules ask
+    of the messages.
     """
 
     identity: Identity | None = None
@@ -48,3 +50,4 @@ class Secrets:
     bad_frames: list[BadFrame] = field(default_factory=list)
     hellos: set[Sender] = field(default_factory=set)
     reader: MessageReader | None = None
+    gist: Gist = field(default_factory=Gist)

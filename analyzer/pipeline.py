@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from analyzer.background import HEARD_PORTS, Background
+from analyzer.background import HEARD_PORTS, Background, Held
 from analyzer.capture import Capture, Packet
+from analyzer.capture.gonethrough import GoneThrough
 from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
 from analyzer.expected import ExpectedServer, parse_all, stored_servers
 from analyzer.frames import Frame
+from analyzer.gaps import find_gaps
 from analyzer.kinds import kind_of
 from analyzer.network import KNOWN_LINK_TYPES, Decoder
-from analyzer.network.decoder import ETHERNET
 from analyzer.network.sieve import Sieve
 from analyzer.network.units import Segment
+from analyzer.part import Part
 from analyzer.recognition import recognise
 from analyzer.rules import judge
+from analyzer.share import Share
 from analyzer.streams import Sender
 from analyzer.trace import Trace
 from analyzer.tracker import Tracker
@@ -44,7 +47,9 @@ class Analysis:
         ports: Iterable[int] = (SPARK_PORT,),
         begun: Callable[[Conversation], None] | None = None,
         expect_servers: Iterable[str | ExpectedServer] = (),
+        share: Share | None = None,
     ) -> None:
+        """``share`` is which conversations are taken; None for all."""
         expected = parse_all(expect_servers)
         self._begun = begun
         self._decryption: Decryption | None = None
@@ -64,6 +69,9 @@ class Analysis:
         self.trace.keys = keys or None
         self.trace.expected, self.trace.stored = expected, stored
         self._links: Counter[int] = Counter()
+        self._share = share
+        self._now = 0  # number of the packet that is looked at
+        self._begins: list[int] = []  # at which packet each conversation began
 
     def take(self, packet: Packet) -> None:
         """Take the next packet of the capture."""
@@ -77,26 +85,47 @@ class Analysis:
         self._links[packet.link_type] += 1
         unit = self._decoder.decode(packet)
         if type(unit) is Segment and self._tracker.wants(unit):
-            trace.spark_packets += 1
-            self._tracker.take(unit)
-            return
-        self._background.take(unit)
+            if self._share is None or self._share.holds(unit, self._tracker.ports):
+                trace.spark_packets += 1
+                self._now = unit.number
+                self._tracker.take(unit)
+            else:
+                self.sieve.pass_by(unit.ends)
+        elif self._share is None or self._share.takes_note:
+            self._background.take(unit)
+        elif type(unit) is Segment:
+            self.sieve.pass_by(unit.ends)
 
-    def finish(self) -> Trace:
-        """Close everything, judge, and return the result."""
+    def count(self, held: Held) -> None:
+        """Count packets that others held back."""
+        self.trace.packets += held.links.total()
+        self._links.update(held.links)
+        self._background.count(held)
+
+    def close(self) -> Part:
+        """Close all conversations: no packet follows. Return what was found in them."""
+        self._tracker.finish()
+        trace = self.trace
+        return Part(trace.conversations, self._begins, trace.spark_packets, self._tracker.checksums)
+
+    def finish(self, others: Iterable[Part] = ()) -> Trace:
+        """Close everything, take in what others found in their shares, judge, and return the result."""
         trace = self.trace
         if held := self.sieve.held:
             trace.packets += held
-            self._links[ETHERNET] += held
+            self._links.update(self.sieve.held_by_link)
             self._background.count_held()
-        self._tracker.finish()
-        trace.evicted = self._tracker.evicted
-        trace.offloaded = self._tracker.unfinished_checksums
+        whole = self.close()
+        whole.add(others)
+        trace.conversations, trace.spark_packets = whole.conversations, whole.spark_packets
+        trace.offloaded = whole.offloaded
         trace.link_types = dict(self._links)
         trace.unknown_links = {link: n for link, n in self._links.items() if link not in KNOWN_LINK_TYPES}
         for conversation in trace.conversations:
             if conversation.device.id is None:
                 conversation.device.id = self._announced(conversation)
+        trace.gaps = find_gaps(trace.captures, trace.conversations)
+        trace.warnings += trace.gaps.sentences
         recognise(trace)
         judge(trace)
         return trace
@@ -114,6 +143,7 @@ class Analysis:
     # -- conversations as they come and go ------------------------------------------------------------------
 
     def _begin(self, conversation: Conversation) -> None:
+        self._begins.append(self._now)
         conversation.on_frame = self._look_at
         if self._decryption is not None:
             self._decryption.begin(conversation)
@@ -176,15 +206,31 @@ def analyze(
     Raises `CaptureError` (a `ValueError`) when nothing can be read, `ExpectedServerError` for what is no host; damage
     inside a file is a finding.
     """
-    paths = [captures] if isinstance(captures, str | os.PathLike) else list(captures)
     analysis = Analysis(keys=keys, ports=ports, begun=begun, expect_servers=expect_servers)
+    feed(analysis, captures, stdin=stdin, progress=progress)
+    return analysis.finish()
+
+
+def feed(
+    analysis: Analysis,
+    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    stdin: BinaryIO | None = None,
+    progress: Progress | None = None,
+    gone_through: Mapping[str, GoneThrough] | None = None,
+) -> None:
+    """Give an analysis all packets of the captures that may matter to it, and what is known of their files.
+
+    Of the files in ``gone_through`` (by path) others have kept what matters.
+    """
     trace = analysis.trace
+    paths = [captures] if isinstance(captures, str | os.PathLike) else list(captures)
 
     def between() -> None:
         if progress is not None:
             progress(capture, trace)
 
-    capture = Capture(paths, stdin=stdin, skips=analysis.sieve.skips, between=between)
+    capture = Capture(paths, stdin=stdin, skips=analysis.sieve.skips, between=between, gone_through=gone_through)
     trace.captures = capture.files
     take = analysis.take
     for packet in capture:
@@ -194,4 +240,3 @@ def analyze(
             trace.first_ns = min(file.first_ns, file.first_ns if trace.first_ns is None else trace.first_ns)
             trace.last_ns = max(file.last_ns, file.last_ns if trace.last_ns is None else trace.last_ns)
     trace.warnings = list(capture.warnings)
-    return analysis.finish()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from struct import Struct
+from typing import Final
 
 from analyzer.frames import LostBoundary
 from analyzer.handshake import Part
 from analyzer.network.units import address_text
 from analyzer.spread import Spread
 from analyzer.streams import Quality, Sender
+
+Mark = tuple[int, int, int]
+"""A packet's number, time (ns) and time to live: what a `Seen` is made of, noted with every packet."""
 
 
 @dataclass(slots=True)
@@ -64,6 +70,48 @@ class FrameSeen:
     dead: str | None = None  # what a dead-key frame says, e.g. "Ping"
 
 
+FIRST_FRAMES: Final = 16
+LAST_FRAMES: Final = 12
+"""Frames at both ends of a session that are kept with packet and time; those between are only counted."""
+_FRAMES: Final = Struct("<BBHQQQI")
+FRAME: Final = _FRAMES.pack
+"""A `FrameSeen` packed: who sent it, with whether it follows a gap (see `frame_kind`); which of the connection's
+dead-key messages it is, counted from 1; size, index, packet, and the time (ns), of which the last field has what is
+beyond 64 bits: a damaged capture may tell the year 9999."""
+FRAME_SIZE: Final = _FRAMES.size
+FIRST: Final = FIRST_FRAMES * FRAME_SIZE
+LAST: Final = LAST_FRAMES * FRAME_SIZE
+FRAMES_HELD: Final = FIRST + 2 * LAST
+"""Bytes of packed frames, beyond which those are let go that are neither first nor last."""
+_SENDERS: Final = (Sender.SERVER, Sender.DEVICE)
+
+
+def frame_kind(sender: Sender, *, follows_gap: bool) -> int:
+    """The first field of `FRAME`."""
+    return (sender is Sender.DEVICE) + 2 * follows_gap
+
+
+@lru_cache(maxsize=256)  # rules ask for the frames of one connection many times, one connection after the other
+def frames_seen(packed: bytes, dead: tuple[str, ...]) -> tuple[FrameSeen, ...]:
+    """Unpack frames; ``dead`` are the connection's dead-key messages."""
+    return tuple(
+        FrameSeen(
+            _SENDERS[kind & 1],
+            index,
+            size,
+            packet,
+            time_ns + (beyond << 64),
+            kind >= 2,
+            dead[which - 1] if which else None,
+        )
+        for kind, which, size, index, packet, time_ns, beyond in _FRAMES.iter_unpack(packed)
+    )
+
+
+NO_TRIPS: Final = Spread()
+"""Of the ends to which no round trip was measured."""
+
+
 @dataclass(slots=True)
 class Side:
     """What one end did."""
@@ -75,18 +123,35 @@ class Side:
     acked: int = 0  # of these, acknowledged by the peer
     frames: int = 0
     dead: int = 0  # dead-key frames among them
-    sizes: Counter[int] = field(default_factory=Counter)
+    longest: int = 0  # bytes on the wire of its largest frame
     first_data: Seen | None = None
     first_size: int = 0
     last_data: Seen | None = None
     last_any: Seen | None = None
     unacked_since: Seen | None = None
     unacked_tries: int = 0
-    lost: list[LostBoundary] = field(default_factory=list)
+    lost: Sequence[LostBoundary] = ()
     skipped: int = 0  # bytes that could not be assigned to frames
     rest: int = 0  # bytes of a message that was not finished
     opening: bytes = b""
-    parts: list[Part] = field(default_factory=list)
+    parts: Sequence[Part] = ()
     early: int = 0
     midway: bool = False
     before: int = 0  # bytes of handshake messages that were sent before the capture began
+
+    def kept(self) -> Side:
+        """Return what is kept when nothing more comes. Connections that are alike share what they have in common."""
+        self.quality = _shared(self.quality.counts)
+        self.round_trips.pack()
+        if self.round_trips.least is None:
+            self.round_trips = NO_TRIPS
+        return NOTHING if self == NOTHING else self
+
+
+NOTHING: Final = Side(round_trips=NO_TRIPS)
+"""Of the ends that are not heard of."""
+
+
+@lru_cache(maxsize=1024)
+def _shared(counts: tuple[int, ...]) -> Quality:
+    return Quality(*counts)

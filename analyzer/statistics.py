@@ -13,15 +13,18 @@ median says more about the two programs than about the way; the least does not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from analyzer.conversation import Conversation
 from analyzer.handshake import Part
 from analyzer.seen import FrameSeen
 from analyzer.spread import Spread
 from analyzer.streams import Sender
+
+if TYPE_CHECKING:
+    from analyzer.opened import Secrets
 
 NS: Final = 1_000_000_000
 
@@ -206,19 +209,17 @@ def _count_pings(c: Conversation, told: Statistics) -> None:
     if not all(side.quality.packets for side in c.sides.values()):
         return
     pings = told.pings = told.pings or Pings()
-    if not _is_open(c):
+    if c.secrets is None or not _is_open(c):
         watch = c.watch
         pings.exact = False
         pings.sent += watch.pings
         pings.answered += watch.pings_answered
         pings.times = Spread.together((pings.times, watch.ping_times))
         return
-    for message in c.messages:
-        if message.name == "Ping" and message.direction == Sender.DEVICE:
-            pings.sent += 1
-        elif message.name == "PingAck" and message.answer_ns is not None and message.direction == Sender.SERVER:
-            pings.answered += 1
-            pings.times.add(message.answer_ns)
+    gist = c.secrets.gist
+    pings.sent += gist.counts[Sender.DEVICE].get("Ping", 0)
+    pings.answered += gist.pings_answered
+    pings.times = Spread.together((pings.times, gist.ping_times))
 
 
 def _count_rates(c: Conversation, told: Statistics) -> None:
@@ -228,19 +229,25 @@ def _count_rates(c: Conversation, told: Statistics) -> None:
     if over < RATE_OVER:
         return
     counted = Counter[Sender]()
-    if _is_open(c):
+    if c.secrets is not None and _is_open(c):
         told.events = told.events or {}
-        for message in c.messages:
-            if message.name == "Event":
-                sender = Sender(message.direction)
-                counted[sender] += 1
-                told.event_names[sender, str(message.values.get("name"))] += 1
+        for (direction, name), count in _event_names(c, c.secrets).items():
+            sender = Sender(direction)
+            counted[sender] += count
+            told.event_names[sender, name] += count
     for sender, side in c.sides.items():
         if side.sent - side.captured > HARDLY_MISSING * side.sent or not side.quality.packets:
             continue
         told.frames.setdefault(sender, Rate()).add(c.live_frames(sender), over)
         if told.events is not None and _is_open(c):
             told.events.setdefault(sender, Rate()).add(counted[sender], over)
+
+
+def _event_names(c: Conversation, secrets: Secrets) -> Mapping[tuple[str, str], int]:
+    """Return how many events each name has, by sender and name."""
+    if secrets.gist.event_names is not None:
+        return secrets.gist.event_names
+    return Counter((m.direction, str(m.values.get("name"))) for m in c.messages if m.name == "Event")
 
 
 def _is_open(c: Conversation) -> bool:

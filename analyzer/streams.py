@@ -10,10 +10,13 @@ It knows TCP and nothing of Spark.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from struct import Struct
 from typing import Final, Protocol
 
 from analyzer.copies import COPY_NS
@@ -118,6 +121,14 @@ class Quality:
     cut: int = 0
     mismatches: int = 0
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """All of them, in the order above."""
+        return (
+            *(self.packets, self.copies, self.data_segments, self.retransmitted, self.retransmitted_bytes),
+            *(self.out_of_order, self.keepalives, self.set_aside, self.cut, self.mismatches),
+        )
+
 
 @dataclass(slots=True)
 class _Piece:
@@ -143,12 +154,10 @@ class Stream:
         "_aside",
         "_base_ack",
         "_fin_seen",
-        "_last_ack",
         "_pending",
         "_pending_bytes",
         "_recent",
-        "_settled",
-        "_untimed",
+        "_recent_count",
         "acked",
         "base",
         "base_certain",
@@ -156,13 +165,20 @@ class Stream:
         "fin_offset",
         "first_unacked",
         "highest",
+        "last_ack",
         "last_packet",
         "mismatch_packets",
         "next",
         "quality",
         "reader",
+        "run",
+        "run_room",
+        "run_sizes",
         "sender",
+        "settled",
+        "strange_ack",
         "unacked_tries",
+        "untimed",
     )
 
     def __init__(self, sender: Sender, reader: StreamReader) -> None:
@@ -179,17 +195,23 @@ class Stream:
         self.last_packet: int | None = None  # the packet that delivered last
         self.quality = Quality()
         self.mismatch_packets: list[int] = []
+        self.strange_ack = False  # whether an acknowledgement was left out of account (see `REACH`)
         self.first_unacked: tuple[int, int, int] | None = None  # offset, packet, time of the oldest such data
         self.unacked_tries = 0
-        self._settled = False  # whether offset 0 can no longer move
-        self._untimed = 0  # acknowledgements of what lies before this offset tell no round trip
+        self.settled = False  # whether offset 0 can no longer move
+        self.untimed = 0  # acknowledgements of what lies before this offset tell no round trip
         self._pending: list[_Piece] = []  # what waits behind a hole: apart from each other, in order
         self._pending_bytes = 0
-        self._aside: deque[_Piece] = deque(maxlen=ASIDE_PIECES)
-        self._acks: deque[tuple[int, int, int]] = deque()  # offset, packet, time
-        self._last_ack = -1
+        # Nearly every stream has none of these, so they are made when they are needed.
+        self._aside: Sequence[_Piece] = ()
+        self._acks = _NO_ACKS  # offset, packet, time
+        self.last_ack = -1
         self._base_ack: tuple[int, int] | None = None  # packet and time of the acknowledgement that told the base
-        self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
+        self._recent = _NO_BYTES  # offset, size and bytes of the last segments, one behind the other
+        self._recent_count = 0
+        # The same of those after them that came one by one, each at its place: bytes up to the next one expected, and
+        # how many were in each segment. When there are more than ``run_room``, `trim_run` is due.
+        self.run, self.run_sizes, self.run_room = _NO_BYTES, _NO_SIZES, -1
 
     # -- where a sequence number lies -----------------------------------------------------------------------
 
@@ -198,10 +220,10 @@ class Stream:
         first %= SEQUENCE_SPACE
         if self.base is None:
             self.base = first
-        elif certain and not self._settled:
+        elif certain and not self.settled:
             self._rebase(first)
         if certain and self.base == first:
-            self.base_certain = self._settled = True
+            self.base_certain = self.settled = True
 
     def offset_of(self, sequence: int) -> int:
         """Return the stream offset of a raw sequence number: the one nearest to the bytes expected next."""
@@ -222,11 +244,15 @@ class Stream:
         for piece in (*self._pending, *self._aside):
             piece.offset += shift
             piece.end += shift
-        if self._base_ack and not self._acks:
-            self._acks.append((0, *self._base_ack))
-        self._untimed += shift
-        self._acks = deque((offset + shift, packet, time) for offset, packet, time in self._acks)
-        self._recent = deque(((offset + shift, data) for offset, data in self._recent), maxlen=RECENT)
+        acks = list(self._acks)
+        if self._base_ack and not acks:
+            acks.append((0, *self._base_ack))
+        self.untimed += shift
+        self._acks = deque((offset + shift, packet, time) for offset, packet, time in acks)
+        recent = list(self.recent)
+        self._recent, self._recent_count = _NO_BYTES, 0
+        for offset, data in recent:
+            self.remember(offset + shift, data)
         waiting, self._pending, self._pending_bytes = self._pending, [], 0
         for piece in waiting:  # what now lies before the first byte goes
             self._keep(piece)
@@ -252,7 +278,7 @@ class Stream:
         end = offset + length
         if flags & FIN:
             self._close_at(end, segment)
-        if length <= self._settled and offset == self.next - 1 and not flags & (SYN | FIN):
+        if length <= self.settled and offset == self.next - 1 and not flags & (SYN | FIN):
             self.quality.keepalives += 1
             return None
         if not length:
@@ -267,8 +293,8 @@ class Stream:
         ahead = offset >= self.highest
         if not ahead:
             self._compare(offset, segment)
-        self._recent.append((offset, payload[:RECENT_BYTES]))
-        if whole and offset == self.next and self._settled and not self._pending:
+        self.remember(offset, payload)
+        if whole and offset == self.next and self.settled and not self._pending:
             self.next = self.highest = end
             self.bytes += length
             self.last_packet = segment.number
@@ -277,22 +303,75 @@ class Stream:
         self._take_slowly(offset, segment, ahead=ahead)
         return offset if whole and ahead else None
 
+    def remember(self, offset: int, payload: bytes | bytearray) -> None:
+        """Keep the bytes of a segment to compare a second copy with."""
+        self._fold()
+        self._remember(offset, payload)
+
+    def _remember(self, offset: int, payload: bytes | bytearray) -> None:
+        if self._recent is _NO_BYTES:
+            self._recent = bytearray()
+        elif self._recent_count == RECENT:
+            del self._recent[: _PLACE.size + _PLACE.unpack_from(self._recent)[1]]
+            self._recent_count -= 1
+        self._recent += _PLACE.pack(offset, min(len(payload), RECENT_BYTES))
+        self._recent += payload[:RECENT_BYTES]
+        self._recent_count += 1
+
+    def _fold(self) -> None:
+        """Put the segments of ``run`` with the others that are remembered."""
+        if not self.run_sizes:
+            return
+        sizes = self.run_sizes[-RECENT:]
+        size = sum(sizes)
+        at, offset = len(self.run) - size, self.next - size
+        for size in sizes:
+            self._remember(offset, self.run[at : at + size])
+            at, offset = at + size, offset + size
+        self._drop_run()
+
+    def _drop_run(self) -> None:
+        self.run, self.run_sizes, self.run_room = _NO_BYTES, _NO_SIZES, -1
+
+    def trim_run(self) -> None:
+        """Let go of all of the ``run`` that is older than the last segments."""
+        if self.run is _NO_BYTES:
+            self.run, self.run_sizes = bytearray(), array("H")
+        old = self.run_sizes[:-RECENT]
+        del self.run[: sum(old)]
+        del self.run_sizes[: len(old)]
+        self.run_room = len(self.run) + _RUN_ROOM
+
+    @property
+    def recent(self) -> Iterator[tuple[int, bytearray]]:
+        """Offsets and bytes of the last segments, oldest first."""
+        self._fold()
+        at = 0
+        while at < len(self._recent):
+            offset, size = _PLACE.unpack_from(self._recent, at)
+            yield offset, self._recent[(at := at + _PLACE.size + size) - size : at]
+
+    @property
+    def waits(self) -> bool:
+        """Whether something waits here, or is known to be missing."""
+        return bool(self._pending or self._acks)
+
     def _take_slowly(self, offset: int, segment: Segment, *, ahead: bool) -> None:
         """Take a segment that is not simply the next one, or not whole."""
         quality, data = self.quality, segment.payload
         number, time_ns = segment.number, segment.time_ns
-        if offset < 0 and not self._settled:
+        if offset < 0 and not self.settled:
             self._rebase(segment.seq)
             offset = 0
         # Until it is settled where the stream begins, pieces wait that this one has not been overtaken by.
-        first = 0 if self._settled else bisect_left(self._pending, offset, key=_start)
+        first = 0 if self.settled else bisect_left(self._pending, offset, key=_start)
         overtaken = self._pending[first].time_ns if first < len(self._pending) else time_ns
         new = self._keep(_Piece(offset, offset + len(data), data, number, time_ns))
         if len(data) < segment.length:
             quality.cut += 1
             self._keep_cut(_Piece(offset + len(data), offset + segment.length, None, number, time_ns))
         if not ahead:
-            self._untimed = max(self._untimed, offset + segment.length)  # which copy is acknowledged? (RFC 6298 3)
+            self.untimed = max(self.untimed, offset + segment.length)  # which copy is acknowledged? (RFC 6298 3)
             if not new or time_ns - overtaken >= RESENT_NS:
                 quality.retransmitted += 1
                 quality.retransmitted_bytes += segment.length
@@ -313,20 +392,21 @@ class Stream:
 
     def untime(self) -> None:
         """Take no round trip from what is on its way: its acknowledgement may come, or be captured, late."""
-        self._untimed = max(self._untimed, self.highest)
+        self.untimed = max(self.untimed, self.highest)
 
     def set_aside(self, segment: Segment) -> None:
         """Remember the place of a segment with a wrong checksum, in case no good copy ever comes."""
         self.quality.set_aside += 1
         if segment.length and self.base is not None:
             offset = self.offset_of(segment.seq)
-            self._aside.append(_Piece(offset, offset + segment.length, None, segment.number, segment.time_ns))
-            self._untimed = max(self._untimed, offset + segment.length)
+            piece = _Piece(offset, offset + segment.length, None, segment.number, segment.time_ns)
+            self._aside = (*self._aside, piece)[-ASIDE_PIECES:]
+            self.untimed = max(self.untimed, offset + segment.length)
 
     def _compare(self, offset: int, segment: Segment) -> None:
         data = segment.payload
         end = offset + len(data)
-        for seen, known in self._recent:
+        for seen, known in self.recent:
             start, stop = max(offset, seen), min(end, seen + len(known))
             if start < stop and data[start - offset : stop - offset] != known[start - seen : stop - seen]:
                 self.quality.mismatches += 1
@@ -352,9 +432,9 @@ class Stream:
         Return how long (ns) the oldest of it took to the peer and back, None where that cannot be told: nothing of
         a repeated, late or damaged segment (Karn's rule, RFC 6298 3), nothing of bytes that were not captured.
         """
-        if ack == self._last_ack:
+        if ack == self.last_ack:
             return None
-        self._last_ack = ack
+        self.last_ack = ack
         if self.base is None:
             self.base = ack
             self._base_ack = packet, time_ns
@@ -365,18 +445,21 @@ class Stream:
         if offset <= self.acked:
             return None
         if offset - max(self.next, self.highest, self.acked) > REACH:
-            self._last_ack = -1  # said again when more is known, it may be right
+            self.last_ack = -1  # said again when more is known, it may be right
+            self.strange_ack = True
             return None
         oldest = self.first_unacked
         self.acked = offset
         self.first_unacked = None
         self.unacked_tries = 0
         if offset > self.next:
+            if self._acks.maxlen == 0:  # the one for all that have none, or what was stored of it
+                self._acks = deque()
             if len(self._acks) == STEPS:
                 self._acks.pop()
             self._acks.append((offset, packet, time_ns))
             return None
-        return None if oldest is None or oldest[0] < self._untimed else time_ns - oldest[2]
+        return None if oldest is None or oldest[0] < self.untimed else time_ns - oldest[2]
 
     def poll(self, packet: int, time_ns: int) -> None:
         """Give up on what has been waited for long enough; call with every packet of the conversation."""
@@ -385,18 +468,18 @@ class Stream:
 
     def finish(self, packet: int, time_ns: int) -> None:
         """Deliver all that can be delivered: nothing more will come."""
-        self._settled = True
+        self.settled = True
         self._run()
         while self._pending or (self._acks and not self._may_be_fin()):
             self._give_up(packet, time_ns)
         if self._acks:
-            self._acks.clear()
+            self._acks = _NO_ACKS
             self.acked = self.next
         if self.fin_offset is not None and self.next < self.fin_offset <= self.next + FIN_REACH:
             # Nobody acknowledged them in this capture, but the FIN's number proves that they were sent.
             self._skip(self.fin_offset - self.next, *(self._fin_seen or (packet, time_ns)), HoleReason.LOST)
-        self._aside.clear()
-        self._recent.clear()
+        self._aside, self._recent, self._recent_count = (), _NO_BYTES, 0
+        self._drop_run()
 
     # -- waiting and delivering -----------------------------------------------------------------------------
 
@@ -451,11 +534,11 @@ class Stream:
         return piece.end - piece.offset
 
     def _advance(self, packet: int, time_ns: int) -> None:
-        if not self._settled and self._pending:
+        if not self.settled and self._pending:
             first = min(piece.time_ns for piece in self._pending[:SETTLE_PIECES])
             if len(self._pending) < SETTLE_PIECES and time_ns - first < SETTLE_NS:
                 return
-            self._settled = True
+            self.settled = True
         self._run()
         while self._acks and time_ns - self._acks[0][2] > PATIENCE_NS and not self._may_be_fin():
             self._give_up(packet, time_ns)
@@ -516,10 +599,19 @@ class Stream:
         self.reader.receive(piece.data, piece.packet, piece.time_ns)
 
     def _skip(self, length: int, packet: int, time_ns: int, reason: HoleReason) -> None:
-        self._settled = True
+        self._fold()
+        self.settled = True
         hole = Hole(self.sender, self.next, length, self.last_packet, packet, time_ns, reason)
         self.next += length
         self.reader.skip(hole)
+
+
+_NO_BYTES: Final = bytearray()
+_NO_SIZES: Final = array("H")
+_RUN_ROOM: Final = 1024
+"""Bytes of a run beyond the last segments: those of `RECENT` ordinary frames."""
+_PLACE: Final = Struct("<qH")
+_NO_ACKS: Final[deque[tuple[int, int, int]]] = deque(maxlen=0)
 
 
 def offset_near(base: int, expected: int, sequence: int) -> int:

@@ -11,6 +11,7 @@ from analyzer.conversation import Conversation
 from analyzer.devices import Device
 from analyzer.expected import ExpectedServer
 from analyzer.findings import Finding, NotChecked
+from analyzer.gaps import Gaps
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
@@ -30,7 +31,6 @@ class Trace:
     spark_packets: int = 0  # packets of the conversations
     unknown_links: dict[int, int] = field(default_factory=dict)  # link type: packets that could not be read
     link_types: dict[int, int] = field(default_factory=dict)
-    evicted: int = 0
     offloaded: list[tuple[bytes, int, int]] = field(default_factory=list)  # senders with unfinished checksums
     keys: KeyRing | None = None
     expected: tuple[ExpectedServer, ...] = ()  # where the user says devices should call
@@ -39,6 +39,7 @@ class Trace:
     findings: list[Finding] = field(default_factory=list)
     not_checked: list[NotChecked] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    gaps: Gaps = field(default_factory=Gaps)  # between the files
 
     @property
     def time_digits(self) -> int:

@@ -6,16 +6,18 @@ everything after it sees one connection at a time.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE
 from analyzer.conversation import Conversation
-from analyzer.network.units import ACK, SYN, Segment
+from analyzer.lane import Lane
+from analyzer.network.units import ACK, SYN, TCP_PROTOCOL, Segment
 from analyzer.seen import Endpoint
-from analyzer.streams import SEQUENCE_SPACE
+from analyzer.streams import SEQUENCE_SPACE, Sender
 
 WINDOW: Final = 1 << 20
 """Sequence numbers further apart than this belong to another connection. Sixteen times the largest window these
@@ -23,9 +25,13 @@ devices have; a new connection lands inside it by chance once in 2,048 times."""
 LINGER_NS: Final = 30_000_000_000
 """A closed conversation is kept open this long (capture time) for late packets."""
 LIVE: Final = 65_536
-"""Conversations that are open at the same time; beyond it the one silent for longest is closed."""
+"""Conversations that the Wireshark plugin keeps open at the same time, of which it stores none: beyond it the one
+silent for longest is closed."""
+READY: Final = 16_384
+"""Open conversations that are held ready for their next packet, at some 15 kB each. Beyond it those silent for longest
+are stored in a fraction of that until they go on, which most of so many never do."""
 SENDERS: Final = 65_536
-"""Addresses whose checksums are counted."""
+"""Addresses whose checksums the plugin counts, for the same reason."""
 HELD: Final = 8
 """Packets between a nonce and the device's answer to it: repeats, and acknowledgements."""
 
@@ -33,10 +39,31 @@ Flow = tuple[bytes, int, bytes, int]
 
 
 @dataclass(slots=True)
-class _Checksums:
+class Checksums:
+    """Segments of one sender by their checksum. ``since`` is the number of the first that was looked at."""
+
+    since: int
     good: int = 0
     bad: int = 0
     unfinished: int = 0  # left for the network card to fill in
+
+    def add(self, other: Checksums) -> None:
+        """Count the other's as well."""
+        self.since = min(self.since, other.since)
+        self.good += other.good
+        self.bad += other.bad
+        self.unfinished += other.unfinished
+
+
+class _Way:
+    """Where segments of one direction go straight to: those of the only conversation between two ends."""
+
+    __slots__ = ("address_sum", "count", "lane")
+
+    def __init__(self, lane: Lane, count: Checksums, address_sum: int) -> None:
+        self.lane = lane
+        self.count = count
+        self.address_sum = address_sum % 0xFFFF  # what the addresses and TCP's number add to each checksum
 
 
 class Tracker:
@@ -51,13 +78,14 @@ class Tracker:
         self.ports = frozenset(ports)
         self.conversations: list[Conversation] = []
         self.stragglers = 0  # packets of no use: of conversations that were let go, or that fit nowhere
-        self.evicted = 0  # conversations closed for want of room
         self._begun = begun
         self._ended = ended
-        self._live: OrderedDict[Flow, list[Conversation]] = OrderedDict()
-        self._past: OrderedDict[Flow, Conversation] = OrderedDict()
+        self._live: dict[Flow, list[Conversation]] = {}
+        self._awake: dict[int, Conversation] = {}  # those of `_live` that are not frozen, by their numbers
+        self._past: dict[int, Conversation] = {}  # the last one of each flow that was let go, by the flow's hash
+        self._ways: dict[Flow, _Way] = {}  # of the flows that have one conversation: by source and target
         self._closing: deque[tuple[int, Flow, Conversation]] = deque()
-        self._checksums: dict[bytes, _Checksums] = {}
+        self._checksums: dict[bytes, Checksums] = {}  # by source and target: what a device does is no other's affair
         self._doubted: dict[Flow, tuple[Conversation, list[Segment]]] = {}
 
     def wants(self, segment: Segment) -> bool:
@@ -66,12 +94,32 @@ class Tracker:
 
     def take(self, segment: Segment) -> None:
         """Take the next segment of one of the ports, in capture order."""
-        if self._closing:
+        closing = self._closing
+        if closing and segment.time_ns - closing[0][0] > LINGER_NS:
             self._let_go(segment.time_ns)
+        way = self._ways.get((segment.source, segment.source_port, segment.target, segment.target_port))
+        if way is not None and way.lane.calm and segment.length != NONCE_SIZE and segment.whole:
+            # Nearly always. The checksum is judged as in `Segment.checksum_good`; the addresses are summed up already.
+            tcp, count = segment.tcp, way.count
+            size = len(tcp)
+            header_sum = (way.address_sum + size) % 0xFFFF or 0xFFFF
+            if size < 18 or (field := tcp[16] << 8 | tcp[17]) == header_sum or not field:
+                if way.lane.take(segment):
+                    count.unfinished += 1
+                    return
+            elif (
+                (int.from_bytes(tcp, "big") << 8 if size & 1 else int.from_bytes(tcp, "big")) + header_sum
+            ) % 0xFFFF == 0 and way.lane.take(segment):
+                count.good += 1
+                return
+        self._take(segment)
+
+    def _take(self, segment: Segment) -> None:
+        """Take a segment that is not an ordinary one of a conversation that is well known."""
         flow = segment.flow
         damaged = self._is_damaged(segment)
         conversation = self._find(flow, segment, damaged=damaged)
-        if conversation is not None and conversation.damaged and self._mostly_wrong(segment.source):
+        if conversation is not None and conversation.damaged and self._mostly_wrong(segment):
             conversation.trust_damaged(segment.source)
         if conversation is None:
             self.stragglers += 1
@@ -81,17 +129,17 @@ class Tracker:
             self._settle_doubt(flow, segment, conversation)
         elif segment.length == NONCE_SIZE and conversation.is_out_of_place(segment):
             self._doubted[flow] = conversation, [segment]
+            self._close_ways(conversation)
         else:
             self._feed(flow, segment, conversation)
 
     @property
-    def unfinished_checksums(self) -> list[tuple[bytes, int, int]]:
-        """Senders most of whose checksums are not those of the wire: (address, such packets, others)."""
-        return [
-            (address, count.unfinished + count.bad, count.good)
-            for address, count in self._checksums.items()
-            if count.unfinished + count.bad > count.good
-        ]
+    def checksums(self) -> dict[bytes, Checksums]:
+        """What is known of each sender's checksums."""
+        senders: dict[bytes, Checksums] = {}
+        for ends, count in self._checksums.items():
+            senders.setdefault(ends[: len(ends) // 2], Checksums(count.since)).add(count)
+        return senders
 
     def finish(self) -> None:
         """Close all conversations: the capture has ended."""
@@ -102,6 +150,7 @@ class Tracker:
                 self._end(conversation)
         self._live.clear()
         self._past.clear()
+        self._ways.clear()
         self._closing.clear()
 
     # -- which conversation --------------------------------------------------------------------------------
@@ -110,10 +159,15 @@ class Tracker:
         """Return the conversation of this segment, a new one if it begins one, None if it belongs nowhere."""
         known = self._live.get(flow)
         if known is None:
-            past = self._past.get(flow)
+            past = self._past.get(hash(flow))
+            if past is not None and _flow_of(past) != flow:
+                past = None  # another one of the same hash
             late = past is not None and not segment.flags & SYN and self._is_late(segment, past)
             return None if damaged or late else self._begin(flow, segment)
-        self._live.move_to_end(flow)
+        for conversation in known:
+            if not conversation.finished and conversation.number not in self._awake:
+                conversation.thaw()
+                self._hold(conversation)
         if segment.flags & SYN:
             match = next((c for c in reversed(known) if c.accepts_syn(segment)), None)
             return match or (None if damaged else self._begin(flow, segment))
@@ -138,25 +192,52 @@ class Tracker:
         from_server = (segment.flags & SYN and segment.flags & ACK) or (
             not segment.flags & SYN and segment.source_port in self.ports and segment.target_port not in self.ports
         )
-        near = Endpoint(segment.source, segment.source_port, segment.source_mac)
-        far = Endpoint(segment.target, segment.target_port, segment.target_mac)
-        device, server = (far, near) if from_server else (near, far)
+        near = (segment.source, segment.source_port, segment.source_mac)
+        far = (segment.target, segment.target_port, segment.target_mac)
+        (address, port, mac), there = (far, near) if from_server else (near, far)
+        device, server = Endpoint(_one(address), port, mac and _one(mac)), _endpoint(there)
         conversation = Conversation(len(self.conversations) + 1, device, server, segment)
         self.conversations.append(conversation)
-        self._past.pop(flow, None)
+        self._past.pop(hash(flow), None)
         known = self._live.setdefault(flow, [])
         known.append(conversation)
+        if len(known) > 1:
+            self._close_ways(conversation)
         if len(known) > 2:
             self._believe(flow)
             self._end(known.pop(0))
-        if len(self._live) > LIVE:
-            full, oldest = self._live.popitem(last=False)
-            self._believe(full)
-            self.evicted += 1
-            for forgotten in oldest:
-                self._end(forgotten)
+        self._hold(conversation)
         self._begun(conversation)
         return conversation
+
+    def _hold(self, conversation: Conversation) -> None:
+        """Count a conversation among those that are ready; of too many, freeze the half that is silent for longest."""
+        self._awake[conversation.number] = conversation
+        if len(self._awake) > READY:
+            others = sorted(self._awake.values(), key=lambda c: c.last_packet)
+            for silent in others[: (READY + 1) // 2]:
+                if silent is not conversation and not self._is_doubted(silent):
+                    self._close_ways(silent)
+                    silent.freeze()
+                    del self._awake[silent.number]
+
+    def _is_doubted(self, conversation: Conversation) -> bool:
+        return bool(self._doubted) and _flow_of(conversation) in self._doubted
+
+    # -- the straight way ----------------------------------------------------------------------------------------
+
+    def _open_way(self, segment: Segment, conversation: Conversation) -> None:
+        """Let the next segments of this direction go straight to its lane."""
+        count = self._checksums.get(segment.source + segment.target)
+        key = (segment.source, segment.source_port, segment.target, segment.target_port)
+        if count is not None and key not in self._ways:
+            lane = conversation.lanes[conversation.sender_of(segment) is Sender.SERVER]
+            self._ways[key] = _Way(lane, count, int.from_bytes(segment.source + segment.target, "big") + TCP_PROTOCOL)
+
+    def _close_ways(self, conversation: Conversation) -> None:
+        device, server = conversation.device, conversation.server
+        self._ways.pop((device.address, device.port, server.address, server.port), None)
+        self._ways.pop((server.address, server.port, device.address, device.port), None)
 
     # -- a port used again whose SYN is missing --------------------------------------------------------------
 
@@ -191,6 +272,8 @@ class Tracker:
         if conversation.closings and conversation.closed and not conversation.lingering:
             conversation.lingering = True
             self._closing.append((segment.time_ns, flow, conversation))
+        if flow not in self._doubted and len(self._live[flow]) == 1:
+            self._open_way(segment, conversation)
 
     def _let_go(self, now_ns: int) -> None:
         while self._closing and now_ns - self._closing[0][0] > LINGER_NS:
@@ -203,12 +286,12 @@ class Tracker:
             known = self._live.get(flow)
             if known and all(c.finished for c in known):
                 del self._live[flow]
-                self._past[flow] = known[-1]
-                if len(self._past) > LIVE:
-                    self._past.popitem(last=False)
+                self._past[hash(flow)] = known[-1]
 
     def _end(self, conversation: Conversation) -> None:
         if not conversation.finished:
+            self._close_ways(conversation)
+            self._awake.pop(conversation.number, None)
             conversation.finish()
             self._ended(conversation)
 
@@ -219,11 +302,10 @@ class Tracker:
         good = segment.checksum_good()
         if good is None and not segment.whole:
             return False
-        count = self._checksums.get(segment.source)
+        ends = segment.source + segment.target
+        count = self._checksums.get(ends)
         if count is None:
-            if len(self._checksums) >= SENDERS:
-                return False
-            count = self._checksums[segment.source] = _Checksums()
+            count = self._checksums[ends] = Checksums(segment.number)
         if good is None:
             count.unfinished += 1
             return False
@@ -233,6 +315,25 @@ class Tracker:
         count.bad += 1
         return count.good >= count.bad
 
-    def _mostly_wrong(self, source: bytes) -> bool:
-        count = self._checksums.get(source)
+    def _mostly_wrong(self, segment: Segment) -> bool:
+        count = self._checksums.get(segment.source + segment.target)
         return count is not None and count.bad > count.good
+
+
+# Thousands of conversations are with the same server, and from the same devices: one object for each will do.
+
+
+@lru_cache(maxsize=1024)
+def _endpoint(there: tuple[bytes, int, bytes | None]) -> Endpoint:
+    return Endpoint(*there)
+
+
+@lru_cache(maxsize=65_536)
+def _one(address: bytes) -> bytes:
+    return address
+
+
+def _flow_of(conversation: Conversation) -> Flow:
+    near = (conversation.device.address, conversation.device.port)
+    far = (conversation.server.address, conversation.server.port)
+    return (*near, *far) if near <= far else (*far, *near)

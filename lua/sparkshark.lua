@@ -597,7 +597,6 @@ spark.constants = {
     CLOSINGS = 8,
     DEAD_FRAMES = 1000,
     EARLY_ACKS = 64,
-    FIRST_FRAMES = 16,
     HOLES = 1000,
     LAST_FRAMES = 12,
     OVERTAKEN = 65536,
@@ -1727,8 +1726,8 @@ spark.constants = {
         short = "Hole in the capture",
         says = "The capture misses bytes that were on the wire.",
         of = "was captured with holes",
-        means = "Packets were not captured, or only their first bytes. The connection itself need not have lost them.",
-        looks = "Sequence numbers that were acknowledged but never captured; captured length below the original.",
+        means = "Packets were not captured, or only their first bytes, or a file of a series is missing. The connection itself need not have lost them.",
+        looks = "Sequence numbers that were acknowledged but never captured; captured length below the original; a number skipped in the names of a ring buffer's files.",
         led = "",
         fix = { "Complete next time:", "  tcpdump -s 0 -B 8192 -w FILE port 5683" },
         causes = {},
@@ -1739,7 +1738,7 @@ spark.constants = {
           { "SPK501", "there the two ends themselves do not go on" },
           { "SPK702", "there all packets of one end are missing" },
         },
-        engineer = "Stream holes, snaplen cuts, damaged records.",
+        engineer = "Stream holes, snaplen cuts, damaged records, absent files.",
         specific = 0,
         source = "DIAGNOSES SPK703; PROTOCOL 4.5",
       },
@@ -1945,6 +1944,7 @@ spark.constants = {
   kinds = {
     CLIENT_HELLO = "\001",
     COAP_MESSAGES = 3,
+    CODE_CLASSES = { 0, 2, 4, 5, 7 },
     CSM = 225,
     EXTENDED = { [13] = { 1, 13 }, [14] = { 2, 269 }, [15] = { 4, 65805 } },
     FEWEST_LETTERS = 8,
@@ -3114,6 +3114,7 @@ spark.constants = {
       TWICE = "{packets} twice",
     },
   },
+  seen = { FIRST_FRAMES = 16 },
   session = {
     frames = {
       ENOUGH_PADDING = 4,
@@ -9586,7 +9587,7 @@ local CLOSINGS = constants.conversation.CLOSINGS
 local OVERTAKEN = constants.conversation.OVERTAKEN
 local EARLY_ACKS = constants.conversation.EARLY_ACKS
 local HOLES = constants.conversation.HOLES
-local FIRST_FRAMES = constants.conversation.FIRST_FRAMES
+local FIRST_FRAMES = constants.seen.FIRST_FRAMES
 local LAST_FRAMES = constants.conversation.LAST_FRAMES
 local DEAD_FRAMES = constants.conversation.DEAD_FRAMES
 
@@ -10184,8 +10185,11 @@ local COAP_MESSAGES = constants.kinds.COAP_MESSAGES
 local CSM = constants.kinds.CSM
 local EXTENDED = constants.kinds.EXTENDED
 local LONGEST_TOKEN = constants.kinds.LONGEST_TOKEN
+local OPENING = constants.handshake.OPENING
 local MARKS = constants.kinds.MARKS
 local REQUESTS = constants.kinds.REQUESTS
+local CODE_CLASSES = {}
+for _, class in ipairs(constants.kinds.CODE_CLASSES) do CODE_CLASSES[class] = true end
 
 local LOST_LISTED = constants.frames.LOST_LISTED
 -- Frames for each place where framing was lost, from which a run of frames is believed.
@@ -10250,6 +10254,7 @@ local function coap_message(data, position)
   local extra = extended and extended[1] or 0
   local code = byte(data, position + extra + 2)
   if code == nil then return nil end
+  if not CODE_CLASSES[floor(code / 32)] then return nil, false end
   if extended then
     length = 0
     for index = position + 2, position + 1 + extra do length = length * 256 + byte(data, index) end
@@ -10275,14 +10280,18 @@ local function coap_messages(data)
   return count, first, count > 0
 end
 
---- Whether genuine CoAP is spoken: whole messages in each direction given, a CSM first.
+--- Whether genuine CoAP is spoken: whole messages in each direction given, a CSM first. Where one end alone was heard,
+-- its messages must end exactly with what there is: random bytes often parse that far.
 local function is_coap(openings)
-  local messages = 0
+  local messages, spoken = 0, 0
+  for _, opening in ipairs(openings) do
+    if opening ~= "" then spoken = spoken + 1 end
+  end
   for _, opening in ipairs(openings) do
     if opening ~= "" then
       if chain(opening) > 0 then return false end
-      local count, first = coap_messages(opening)
-      if count == 0 or first ~= CSM then return false end
+      local count, first, whole = coap_messages(opening)
+      if count == 0 or first ~= CSM or not (whole or spoken > 1 or #opening >= OPENING) then return false end
       messages = messages + count
     end
   end
@@ -10350,7 +10359,8 @@ local function kind_of(conversation)
   local openings = {}
   if not first_hole(conversation, "device") then openings[1] = device.opening end
   if not server_hole then openings[#openings + 1] = opening end
-  if is_coap(openings) then return "coap-tcp" end
+  local greeting_alone = device.captured == 0 and server.captured <= NONCE_SIZE
+  if not greeting_alone and is_coap(openings) then return "coap-tcp" end
   if conversation.dead_frames[1] or device.frames >= 2 or server.frames >= 2 then return "spark" end
   if client_first(conversation) then return (device.frames > 0 or server.frames > 0) and "spark" or "other" end
   return nothing_of_ours(conversation) and "other" or "spark"

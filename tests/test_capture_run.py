@@ -167,7 +167,7 @@ def test_progress_goes_from_nothing_to_all(folder: Path) -> None:
     (folder / "a").write_bytes(pcap(payloads(3000, 1000)))
     (folder / "b").write_bytes(pcap(payloads(3000, 1000), start=START + 9000))
     capture = Capture(["a", "b"])
-    assert list(capture.position) == [0, 6_096_048, ""]
+    assert list(capture.position) == [0, 6_096_048, "", 0, 2]
     seen = [capture.position for _ in islice(capture, 0, None, 500)]
     assert seen == sorted(seen, key=lambda position: position.done)
     assert (seen[0].path, seen[-1].path) == ("a", "b")

@@ -123,7 +123,7 @@ MISTAKES = (
     ("analyze seed.pcap --format", "--format: its value is missing. All options: sparkshark analyze --help"),
     (
         "analyze seed.pcap --format jsnl",
-        "--format jsnl: no such choice. Did you mean jsonl? All: text, json, jsonl, markdown",
+        "--format jsnl: no such choice. Did you mean jsonl? All: text, json, jsonl, markdown, parquet",
     ),
     (
         "analyze seed.pcap --fail-on hgh",

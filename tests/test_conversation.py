@@ -30,10 +30,11 @@ from tcp_talk import (
 )
 
 from analyzer.capture import Capture
-from analyzer.conversation import CLOSINGS, FIRST_FRAMES, HOLES, LAST_FRAMES, SYNS
+from analyzer.conversation import CLOSINGS, HOLES, SYNS
 from analyzer.copies import COPIES
 from analyzer.network import Decoder, Segment
 from analyzer.network.units import ACK, FIN, RST
+from analyzer.seen import FIRST_FRAMES, LAST_FRAMES
 from analyzer.streams import Sender
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -167,7 +168,7 @@ def test_simultaneous_close_and_repeated_fins() -> None:
         ("server-fin", fins[SERVER].number),
     ]
     assert conversation.closed
-    assert conversation.holes == []
+    assert not conversation.holes
 
 
 def test_data_in_the_packet_of_the_fin_counts() -> None:
@@ -322,7 +323,7 @@ def test_lists_are_bounded_and_counts_go_on() -> None:
     assert len(conversation.closings) == 2
     assert (len(conversation.first_frames), len(conversation.last_frames)) == (FIRST_FRAMES, LAST_FRAMES)
     assert conversation.sides[SERVER].frames == rounds
-    assert conversation.sides[SERVER].sizes == {18: rounds}
+    assert conversation.sides[SERVER].longest == 18
     assert conversation.last_frames[-1].packet == heard.frames[-1].packet
 
 

@@ -456,9 +456,8 @@ def test_no_secret_shows_when_a_trace_is_printed() -> None:
     trace = opened("healthy-full")
     (conversation,) = trace.conversations
     secret = bytes.fromhex(sessions("healthy-full")[0]["session_key"]["hex"])
-    shown = (
-        repr(trace) + repr(conversation.secrets) + repr(conversation) + repr(conversation.__dict__) + repr(trace.keys)
-    )
+    kept = [getattr(conversation, name, None) for name in conversation.__slots__]
+    shown = repr(trace) + repr(conversation.secrets) + repr(conversation) + repr(kept) + repr(trace.keys)
     for part in (secret, secret[:16], secret[16:32], secret[32:]):
         assert part.hex() not in shown
         assert repr(part)[2:-1] not in shown

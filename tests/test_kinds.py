@@ -66,6 +66,27 @@ def test_a_few_printable_bytes_of_a_nonce_that_was_cut_are_no_text(limit: int) -
     assert kinds(judged(told, damage.snaplen(readable, limit))) == {"spark"}
 
 
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("nonce", [bytes((0x00, 0xE1)) * 20, b"\x00\xe1\x00\x01\x00\x45" + bytes(34)])
+def test_a_nonce_that_parses_as_coap_is_still_a_nonce(nonce: bytes, answered: bool) -> None:
+    """One in 2,500 does: it begins with a CSM by chance, and messages without anything in them follow."""
+    told = simulate("healthy" if answered else "device-silent")
+    packets = [
+        packet
+        if packet.label != "nonce"
+        else type(packet)(
+            packet.time_ns,
+            packet.data[: packet.network + 40] + nonce + packet.data[packet.network + 80 :],
+            packet.original_length,
+            packet.sender,
+            packet.label,
+            packet.network,
+        )
+        for packet in told.packets
+    ]
+    assert kinds(judged(told, packets)) == {"spark"}
+
+
 def test_sizes_alone_tell_a_spark_login_from_coap() -> None:
     assert kinds(verdict(cut_short(shipped("healthy-full"), 54))) == {"spark"}
     assert kinds(verdict(cut_short(shipped("coap-over-tcp"), 54))) == {"other"}

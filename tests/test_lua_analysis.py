@@ -40,9 +40,10 @@ from test_lua_rules import said_by_python, without_what_is_unknown
 
 from analyzer.capture.packet import Packet
 from analyzer.catalogue import IDENTITY_SIZE, NONCE_SIZE, SPARK_PORT
-from analyzer.conversation import DEAD_FRAMES, LAST_FRAMES
+from analyzer.conversation import DEAD_FRAMES
 from analyzer.network import Decoder
 from analyzer.network.units import ACK, FIN, PSH, RST, SYN, Segment
+from analyzer.seen import LAST_FRAMES
 from analyzer.simulate import SCENARIOS, damage
 from analyzer.streams import Sender
 from analyzer.trace import Trace

@@ -30,6 +30,7 @@ from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
 from analyzer.findings import FINDINGS, JUDGED_IN_WIRESHARK, Finding
 from analyzer.keys import Key, KeyRing
+from analyzer.messages import SparkMessage
 from analyzer.network import Decoder
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment
 from analyzer.rules import device, dialled_again, judge_alone
@@ -42,7 +43,21 @@ from analyzer.simulate.scenarios.steps import WRONG_KEY, cannot_use_offer, refus
 from analyzer.trace import Trace
 
 TIMES: Final = {"time_ns": "time", "ping_rtt_ns": "ping_rtt"}
-SKIPPED: Final = frozenset({"plaintext", "coap", "tail", "rows", "patterns", "reader", "session_key", "credentials"})
+SKIPPED: Final = frozenset(
+    {"plaintext", "coap", "tail", "rows", "patterns", "reader", "gist", "session_key", "credentials"}
+)
+MESSAGE: Final = (
+    "index",
+    "packet",
+    "time_ns",
+    "direction",
+    "name",
+    "values",
+    "answers",
+    "answers_packet",
+    "answer_ns",
+    "missing",
+)
 LEFT_OUT: Final = re.compile(r" \([0-9a-f]{8}\)| \(step 1 checks that\)| With --device-key FILE .*")
 """The plugin names keys by their files alone, and has neither numbered steps nor options."""
 
@@ -88,20 +103,21 @@ class Translator:
                 return self.lua.table_from({self.of(item): True for item in value})
             case list() | tuple() | deque():
                 return self.lua.table_from([self.of(item) for item in value])
-        return self.record(value) if is_dataclass(value) else value
+        return self.record(value) if is_dataclass(value) or isinstance(value, SparkMessage) else value
 
     def record(self, value: Any, **more: Any) -> Any:
         """Return a dataclass as a table; times (ns since 1970) become seconds since the first packet."""
         made = dict(more)
-        for field in fields(value):
-            name, content = field.name, getattr(value, field.name)
+        names = MESSAGE if isinstance(value, SparkMessage) else [field.name for field in fields(value)]
+        for name in names:
+            content = getattr(value, name)
             if name in SKIPPED:
                 continue
             if name.endswith("_ns"):
                 made[TIMES.get(name, name.removesuffix("_ns") + "_time")] = content and self.time(content)
             else:
                 made[name] = content
-        for name in ("sent", "complete"):
+        for name in ("sent", "complete", "cuts"):
             if name not in made and hasattr(value, name):
                 made[name] = getattr(value, name)
         return self.of(made)

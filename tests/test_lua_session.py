@@ -21,7 +21,7 @@ from keyed import KEYS, is_part_of, key_folder, unlock
 from lua_engine import INSIDE_WIRESHARK, VERSIONS, engine
 from test_lua_streams import hasty
 
-from analyzer import deadkey, decryption, streams
+from analyzer import deadkey, streams
 from analyzer.capture.packet import Packet
 from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
@@ -30,6 +30,7 @@ from analyzer.decryption import BAD_FRAMES, QUEUED
 from analyzer.handshake import TurnReader
 from analyzer.keys import KeyRing, SessionKey
 from analyzer.keys.keylog import key_log_line
+from analyzer.messages import log
 from analyzer.network import Decoder
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment
 from analyzer.session import (
@@ -545,7 +546,7 @@ def told_by_python(packets: Iterable[Packet], keys: KeyRing) -> dict[Any, Any]:
     """
     with ExitStack() as stack:
         stack.enter_context(hasty())
-        stack.enter_context(patch.object(decryption, "REORDERED", 0))
+        stack.enter_context(patch.object(log, "REORDERED", 0))
         stack.enter_context(patch.object(streams.Stream, "finish"))
         stack.enter_context(patch.object(TurnReader, "finish"))
         trace = unlock(packets, keys)

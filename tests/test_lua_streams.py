@@ -267,7 +267,8 @@ def show(value: object) -> bytes:
 
 def state_of(conversation: Conversation, sender: Sender) -> bytes:
     """What the Lua answers for one end, from the analyzer's own."""
-    stream = conversation._streams[sender]
+    lane = conversation.lanes[sender is SERVER]
+    stream = lane.stream
     quality = stream.quality
     unacked = None if stream.first_unacked is None else stream.first_unacked[1]
     out: list[object] = ["base", stream.base, "certain", stream.base_certain, "next", stream.next]
@@ -278,7 +279,7 @@ def state_of(conversation: Conversation, sender: Sender) -> bytes:
     out += ["data", quality.data_segments, "again", quality.retransmitted, quality.retransmitted_bytes]
     out += ["disorder", quality.out_of_order, "keepalives", quality.keepalives, "cut", quality.cut]
     out += ["place", stream.offset_of(4242424242)]
-    return b" ".join(map(show, out)) + b" " + read(conversation._turns[sender])
+    return b" ".join(map(show, out)) + b" " + read(lane.turn)
 
 
 def read(turn: TurnReader) -> bytes:
@@ -374,7 +375,7 @@ class Hasty(streams.Stream):
 
 def close(self: Conversation, sender: Sender, how: str, seen: Seen) -> None:
     for own in (sender, sender.peer) if how == "rst" else ():
-        stream = self._streams[own]
+        stream = self.lanes[own is SERVER].stream
         assert isinstance(stream, Hasty)
         stream.reset(seen.packet, seen.time_ns)
     closed(self, sender, how, seen)
@@ -458,6 +459,9 @@ class Sorter(Tracker):
     def _feed(self, flow: Flow, segment: Segment, conversation: Conversation) -> None:
         self.sorted.setdefault(conversation.number, (conversation, []))[1].append(segment)
         super()._feed(flow, segment, conversation)
+
+    def _open_way(self, *_: object) -> None:
+        """No segment goes straight to its lane, or it would not come by here."""
 
 
 def connections(packets: Iterable[Packet]) -> list[tuple[Conversation, list[Segment]]]:

@@ -58,16 +58,20 @@ LINE = (
     "messages",
     # what is known of one connection, and of the whole capture
     "seen",
+    "lane",
     "opened",
     "conversation",
     "statistics",
     "decryption",
     "kinds",
+    "share",
     "tracker",
+    "part",
     "background",
     "expected",
     "findings",
     "devices",
+    "gaps",
     "trace",
     # judgement, and views of it
     "causes",
@@ -75,8 +79,10 @@ LINE = (
     "rules",
     "histories",
     "pipeline",
+    "jobs",
     "export",
     "report",
+    "dataset",
     "scapy_layers",
     "wireshark",
     "cli",
@@ -162,13 +168,14 @@ def third_party() -> set[str]:
 
 
 def test_what_is_imported_is_declared() -> None:
-    declared = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["compression"]]
+    extras = PROJECT["optional-dependencies"]
+    declared = [*PROJECT["dependencies"], *extras["compression"], *extras["parquet"], *extras["cluster"]]
     assert third_party() <= {re.split(r"\W", requirement)[0] for requirement in declared}
 
 
 # -- what a start costs ---------------------------------------------------------------------------------------
 
-HEAVY = {"scapy", "dpkt", "cryptography", "tabulate"}
+HEAVY = {"scapy", "dpkt", "cryptography", "tabulate", "pyarrow"}
 
 
 @pytest.mark.parametrize(

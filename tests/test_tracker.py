@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import random
 import struct
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -29,11 +32,15 @@ from tcp_talk import (
     sent_by,
 )
 
+from analyzer import tracker as tracking
 from analyzer.capture.packet import Packet
+from analyzer.conversation import Conversation
+from analyzer.lane import Lane
 from analyzer.network import Decoder, Segment
 from analyzer.network.units import ACK, FIN, RST, SYN
+from analyzer.seen import NO_TRIPS, Side
 from analyzer.streams import HoleReason, Sender
-from analyzer.tracker import LINGER_NS, LIVE, Tracker
+from analyzer.tracker import LINGER_NS, Tracker
 
 
 def one_after_the_other(*talks: Talk, pause_ns: int = SECOND) -> list[Segment]:
@@ -246,16 +253,151 @@ def test_a_closed_conversation_is_let_go_and_the_others_stay() -> None:
     assert [conversation.number for conversation in listener.ended] == [1, 2]
 
 
-def test_conversations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert LIVE >= 1000
-    monkeypatch.setattr("analyzer.tracker.LIVE", 3)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_more_conversations_than_are_held_ready_change_nothing(seed: int, held: int) -> None:
+    """Whatever is stored while it is silent goes on as if nothing had been."""
+    rng = random.Random(seed)
+    talks = [healthy(seed=n, device_isn=rng.randrange(SPACE), server_isn=rng.randrange(SPACE)) for n in range(4)]
+    left = [list(dialled(talk, 5000 + n).segments) for n, talk in enumerate(talks)]
+    for segments in left:
+        del segments[rng.randrange(len(segments))]
+    mixed = []
+    while any(left):
+        mixed.append(rng.choice([segments for segments in left if segments]).pop(0))
+        strange = Talk(device_end=(bytes((10, *rng.randbytes(3))), rng.randrange(1, 5000)))
+        mixed += [strange.syn() for _ in range(rng.randrange(3))]
+    mixed = captured([replace(segment, time_ns=START + i * MS) for i, segment in enumerate(mixed)])
+    whole = [state_of(heard.conversation) for heard in listen(mixed)]
+    with patch.object(tracking, "READY", held):
+        assert [state_of(heard.conversation) for heard in listen(mixed)] == whole
+
+
+def dialled(talk: Talk, port: int) -> Talk:
+    """The same conversation from another port of the device."""
+    for segment in talk.segments:
+        segment.source_port = port if segment.source_port == DEVICE_END[1] else segment.source_port
+        segment.target_port = port if segment.target_port == DEVICE_END[1] else segment.target_port
+    return talk
+
+
+def state_of(conversation: Conversation) -> list[object]:
+    """All that is known of a conversation at its end."""
+    names = "device server sides syns syn_count syn_ack connected closings holes reply_acked nonce_acked server_hello"
+    more = "first_frames last_frames dead_frames first_packet last_packet start_ns end_ns kind reached initial_numbers"
+    found: list[object] = [getattr(conversation, name) for name in f"{names} {more}".split()]
+    trips = [
+        (side.round_trips.counts, side.round_trips.least, side.round_trips.greatest) for side in sides(conversation)
+    ]
+    watch = conversation.watch
+    seen = (watch.pings, watch.pings_answered, watch.ping_rtt_ns, watch.unanswered, watch.update, watch.offers)
+    rows = conversation.rows
+    found[2] = [replace(side, round_trips=NO_TRIPS) for side in sides(conversation)]
+    return [*found, trips, seen, (rows.total, rows.packets, rows.words())]
+
+
+def sides(conversation: Conversation) -> list[Side]:
+    return list(conversation.sides.values())
+
+
+def test_silent_connections_take_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "READY", 10)
     listener = Listener()
-    for port in range(1, 6):
-        listener.tracker.take(Talk(device_end=(DEVICE_END[0], port)).syn())
-    assert listener.tracker.evicted == 2
-    assert [conversation.device.port for conversation in listener.ended] == [1, 2]
-    listener.tracker.finish()
-    assert len(listener.ended) == 5
+    for number in range(200):
+        listener.tracker.take(Talk(device_end=(DEVICE_END[0], 1000 + number), device_isn=number << 20).syn())
+    assert not listener.ended
+    assert sum(heard.conversation.stored_size == 0 for heard in listener.heard) <= 10
+    assert max(heard.conversation.stored_size for heard in listener.heard) < 1000
+
+
+def test_late_packets_are_known_however_many_connections_came_between() -> None:
+    first = healthy()
+    others = [Talk(device_end=(DEVICE_END[0], port), start_ns=first.now + 2 * LINGER_NS) for port in range(5000, 5300)]
+    late = replace(next(s for s in first.segments if s.length == 384), time_ns=first.now + 3 * LINGER_NS, ip_id=60_000)
+    listener = Listener()
+    for number, segment in enumerate([*first.segments, *(talk.syn() for talk in others), late], 1):
+        segment.number = number
+        listener.tracker.take(segment)
+    assert len(listener.heard) == 301
+    assert listener.tracker.stragglers == 1
+
+
+# --- The straight way --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.sampled_from((None, 0, 0xDEAD)))
+def test_the_straight_way_leads_to_the_same_place(seed: int, counted: bool, checksum: int | None) -> None:
+    """Ordinary packets between all that can happen to them: lost, late, sent again, copied, cut, damaged, joined."""
+    rng = random.Random(seed)
+    talk = Talk(seed=seed, device_isn=rng.choice((5, SPACE - 700)), server_isn=rng.choice((9, SPACE - 500)))
+    talk.open().handshake().hello()
+    for _ in range(rng.randrange(20, 120)):
+        sender = rng.choice(list(Sender))
+        blocks = [rng.choice((1, 1, 2, 5, 33, 40)) for _ in range(rng.choice((1, 1, 1, 2)))]
+        talk.send_frames(sender, *blocks, cuts=rng.choice(((), (), (7,))))
+        talk.wait(rng.choice((0, MS, SECOND, 16 * SECOND)))
+    packets = talk.close().segments
+    del packets[rng.choice((len(packets), rng.randrange(10, len(packets)))) :]
+    for _ in range(rng.choice((0, 0, 1, 4))):
+        place = rng.randrange(3, len(packets))
+        one = packets[place]
+        late = replace(one, time_ns=one.time_ns + rng.choice((0, MS, 300 * MS)), interface=rng.randrange(2))
+        packets[place : place + 1] = rng.choice(([], [one, late], [one, replace(late, ip_id=rng.randrange(9))]))
+        packets.insert(min(place + rng.randrange(6), len(packets)), rng.choice((one, late)))
+    if not counted:
+        packets = [replace(one, ip_id=7) for one in packets]
+    wrong = rng.randrange(len(packets)) if rng.random() < 0.3 else -1
+    segments = decoded(
+        *(
+            on_the_wire(one, damage=0 if n == wrong and one.payload else None, checksum=checksum)
+            for n, one in enumerate(packets)
+        )
+    )
+    assert state_of(listen_to_one(segments).conversation) == state_of(listen_the_long_way(segments))
+
+
+def listen_the_long_way(segments: list[Segment]) -> Conversation:
+    with patch.object(Lane, "take", lambda *_: False):
+        return listen_to_one(segments).conversation
+
+
+def test_the_straight_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk().open().handshake().hello()
+    for _ in range(50):
+        talk.send_frames(DEVICE, 1)
+        talk.send_frames(SERVER, 2)
+    segments = decoded(*(on_the_wire(one) for one in captured(talk.segments)))
+    long_way: list[Segment] = []
+    honest = Conversation.take
+
+    def noting(self: Conversation, segment: Segment) -> None:
+        long_way.append(segment)
+        honest(self, segment)
+
+    monkeypatch.setattr(Conversation, "take", noting)
+    listen(segments)
+    assert len(long_way) < 10
+    assert len(segments) > 150
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_the_straight_way_sees_whether_identifications_change(numbered: bool) -> None:
+    """Where all packets have the same one, what comes again a moment later was sent again, and is no copy."""
+    talk = Talk().open().handshake().hello()
+    for _ in range(10):
+        talk.send_frames(DEVICE, 1)
+    packets = [one if numbered or n < 12 else replace(one, ip_id=7) for n, one in enumerate(talk.segments)]
+    last = packets[-1] if packets[-1].length else packets[-2]
+    again = replace(last, time_ns=packets[-1].time_ns + 300 * MS)
+    for way in (lambda segments: listen_to_one(segments).conversation, listen_the_long_way):
+        quality = way(decoded(*map(on_the_wire, captured([*packets, again])))).sides[DEVICE].quality
+        assert (quality.copies, quality.retransmitted) == ((1, 0) if numbered else (0, 1))
+
+
+def test_what_is_kept_can_be_sent_to_another_process() -> None:
+    conversation = listen_to_one(healthy().segments).conversation
+    assert state_of(pickle.loads(pickle.dumps(conversation))) == state_of(conversation)  # noqa: S301 - our own
 
 
 @settings(max_examples=60, deadline=None)
@@ -433,7 +575,8 @@ def test_checksums_left_to_the_network_card_say_nothing(checksum: int | None) ->
     [heard] = listener.heard
     assert_all_heard(talk, heard)
     assert heard.conversation.sides[SERVER].quality.set_aside == 0
-    assert [address for address, _, _ in listener.tracker.unfinished_checksums] == [SERVER_END[0]]
+    counted = listener.tracker.checksums
+    assert [sender for sender, count in counted.items() if count.unfinished + count.bad > count.good] == [SERVER_END[0]]
 
 
 @pytest.mark.parametrize("right", [1, 2, 5])

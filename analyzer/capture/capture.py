@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from glob import glob
@@ -20,10 +20,13 @@ from itertools import islice
 from typing import BinaryIO, Final, NamedTuple
 
 from analyzer.capture import complaints
+from analyzer.capture.gonethrough import Bytes, GoneThrough
 from analyzer.capture.ledger import Ledger
-from analyzer.capture.packet import NO_SKIPS, CaptureError, CaptureFile, Packet, Skips
+from analyzer.capture.packet import CaptureError, CaptureFile, Packet
 from analyzer.capture.pcap import is_pcap, read_pcap
 from analyzer.capture.pcapng import InterfaceNumbers, is_pcapng, read_pcapng
+from analyzer.capture.remote import files_at, is_url
+from analyzer.capture.skips import NO_SKIPS, Skips
 from analyzer.capture.source import BLOCK, SMALL_BLOCK, Source
 
 MAGIC: Final = 4
@@ -38,7 +41,8 @@ MOST_OPEN: Final = 16
 
 
 class Position(NamedTuple):
-    """How far reading has come: bytes of the files as they lie there, and the file that is read now.
+    """How far reading has come: bytes of the files as they lie there, and the file that is read now, the
+    ``place``-th of ``files`` (0 before the first).
 
     ``total`` is None when a pipe is among them.
     """
@@ -46,28 +50,44 @@ class Position(NamedTuple):
     done: int
     total: int | None
     path: str
+    place: int
+    files: int
 
 
 @dataclass(slots=True)
 class _Entry:
     """One file of the run: its name as typed, and what the run has to know before it is read.
 
-    ``size`` in bytes and ``identity`` (device and inode) are None for a pipe.
+    ``size`` in bytes and ``identity`` (device and inode) are None for a pipe, ``first_ns`` as long as nobody has
+    looked.
     """
 
     path: str
     size: int | None = None
     identity: tuple[int, int] | None = None
     stream: BinaryIO | None = None
-    first_ns: int | float = math.inf
+    first_ns: int | None = None
+
+    @property
+    def place(self) -> int | float:
+        """Sorts files by their first packet; pipes stay behind."""
+        return math.inf if self.first_ns is None else self.first_ns
+
+
+class _Opened(NamedTuple):
+    """A file that has been recognised: its bytes, of which ``head`` are the first, and its format."""
+
+    source: Source
+    head: bytes
+    form: str
 
 
 @dataclass(slots=True)
-class _Reading:
+class Reading:
     """One file that is being read."""
 
     entry: _Entry
-    source: Source
+    source: Bytes
     ledger: Ledger
     packets: Generator[Packet, None, None]
 
@@ -79,7 +99,8 @@ class Capture:
     ``files`` is filled while packets are read, in the order of their numbers; ``warnings`` are sentences for
     the user, each beginning with the file's name. What comes from a pipe cannot be sorted before it has come,
     so it is read after all files. Packets that ``skips`` tells are counted and numbered, and not handed on.
-    ``between`` is called whenever more bytes have been read. Raises CaptureError at once for a name that does
+    ``between`` is called whenever more bytes have been read. Files in ``gone_through`` (by path) are not opened: what
+    others kept of them stands for them. Raises CaptureError at once for a name that does
     not exist, a folder without captures or a standard input that is a terminal, and while packets are read if
     none can be had.
     """
@@ -91,8 +112,10 @@ class Capture:
         stdin: BinaryIO | None = None,
         skips: Skips = NO_SKIPS,
         between: Callable[[], None] | None = None,
+        gone_through: Mapping[str, GoneThrough] | None = None,
     ) -> None:
         self._skips = skips
+        self._gone_through = gone_through or {}
         self._between = between
         self.files: list[CaptureFile] = []
         self.warnings: list[str] = []
@@ -102,17 +125,26 @@ class Capture:
             for entry in self._entries(os.fspath(path), stdin):
                 entries.setdefault(entry.identity or len(entries), entry)
         self._all = list(entries.values())
-        self._readings: list[_Reading] = []
+        sizes = [entry.size for entry in self._all]
+        self._total = None if None in sizes else sum(size or 0 for size in sizes)
+        self._readings: list[Reading] = []
         self._bytes_done = 0
         self._early_warnings = len(self.warnings)
 
     @property
+    def sizes(self) -> dict[str, int] | None:
+        """The files that are to be read, and their sizes (bytes); None when one of them is a pipe: that can be read
+        only once.
+        """
+        sizes = {entry.path: entry.size for entry in self._all if entry.size is not None}
+        return sizes if len(sizes) == len(self._all) else None
+
+    @property
     def position(self) -> Position:
         """How far reading has come, for showing progress."""
-        sizes = [entry.size for entry in self._all]
         done = self._bytes_done + sum(reading.source.packed_bytes for reading in self._readings)
-        total = None if None in sizes else sum(size or 0 for size in sizes)
-        return Position(done, total, self._readings[-1].entry.path if self._readings else "")
+        path = self._readings[-1].entry.path if self._readings else ""
+        return Position(done, self._total, path, len(self.files), len(self._all))
 
     def __iter__(self) -> Iterator[Packet]:
         """Yield all packets in order of time, those of one file in the order of the file.
@@ -125,11 +157,11 @@ class Capture:
         interfaces = InterfaceNumbers()
         errors: list[CaptureError] = []
         waiting = deque(self._in_order(errors))
-        running: list[tuple[int, int, Packet, _Reading]] = []  # a heap, by the time of the next packet
-        newest: _Reading | None = None
+        running: list[tuple[int, int, Packet, Reading]] = []  # a heap, by the time of the next packet
+        newest: Reading | None = None
         try:
             while waiting or running:
-                limit = waiting[0].first_ns if waiting else math.inf
+                limit = waiting[0].place if waiting else math.inf
                 if not running or running[0][0] > limit:
                     entry, number = waiting.popleft(), self._number_after(newest)
                     alone = not running
@@ -163,6 +195,13 @@ class Capture:
         self.warnings += [str(error) for error in errors]
 
     def _entries(self, path: str, stdin: BinaryIO | None) -> Iterator[_Entry]:
+        if path in self._gone_through:
+            yield _Entry(path, self._gone_through[path].size)
+            return
+        if is_url(path):
+            for url, size in files_at(path):
+                yield _Entry(url, size)
+            return
         if path == complaints.STANDARD_INPUT:
             stream = sys.stdin.buffer if stdin is None else stdin
             if stream.isatty():
@@ -198,20 +237,24 @@ class Capture:
         errors: list[CaptureError] = []
         captures = 0
         for name in names:
-            file = os.path.join(path, name)
+            entry = _Entry(os.path.join(path, name))
             try:
-                with closing(Source(file, block=SMALL_BLOCK)) as source:
-                    if _format(source.extend(b"", RECOGNISED)) is None:
-                        continue
-                status = os.stat(file)
+                status = os.stat(entry.path)
+                entry.size, entry.identity = status.st_size, (status.st_dev, status.st_ino)
+                source, head, form = _recognise(entry, block=SMALL_BLOCK)
+                if form is None:
+                    source.close()
+                    continue
+                # What the file begins with is at hand: the first packet is looked up here, not once more later.
+                entry.first_ns = self._count(_reading(entry, _Opened(source, head, form), 1), 1)[1]
             except CaptureError as error:
                 errors.append(error)
                 continue
             except OSError as error:
-                errors.append(complaints.cannot_read(file, error))
+                errors.append(complaints.cannot_read(entry.path, error))
                 continue
             captures += 1
-            yield _Entry(file, status.st_size, (status.st_dev, status.st_ino))
+            yield entry
         if not captures:
             raise errors[0] if errors else complaints.no_captures(path, names)
         self.warnings += [str(error) for error in errors]
@@ -222,16 +265,16 @@ class Capture:
             return self._all
         readable = []
         for entry in self._all:
-            if entry.size is not None:
+            if entry.size is not None and entry.first_ns is None:
                 try:
                     entry.first_ns = self._look(entry, SMALL_BLOCK, packets=1)[1]
                 except CaptureError as error:
                     errors.append(error)
                     continue
             readable.append(entry)
-        return sorted(readable, key=lambda entry: entry.first_ns)
+        return sorted(readable, key=lambda entry: entry.place)
 
-    def _number_after(self, reading: _Reading | None) -> int:
+    def _number_after(self, reading: Reading | None) -> int:
         """Return the number of the first packet behind a file, which may not have been read to its end."""
         if reading is None:
             return 1
@@ -240,40 +283,50 @@ class Capture:
         # It overlaps with the next, whose numbers begin behind its own: count them first.
         return reading.ledger.file.first_number + self._look(reading.entry, BLOCK)[0]
 
-    @staticmethod
-    def _look(entry: _Entry, block: int, *, packets: int | None = None) -> tuple[int, int]:
+    def _look(self, entry: _Entry, block: int, *, packets: int | None = None) -> tuple[int, int]:
         """Read some packets or all of them, and leave no trace.
 
         Return how many numbers they take, and the time of the first.
         """
-        reading = _open(entry, 1, InterfaceNumbers(), [], block=block)
+        if entry.path in self._gone_through:
+            known = self._gone_through[entry.path]
+            return packets or known.numbers, known.first_ns
+        return Capture._count(_open(entry, 1, block=block), packets)
+
+    @staticmethod
+    def _count(reading: Reading, packets: int | None) -> tuple[int, int]:
         with closing(reading.source), closing(reading.packets):
             first = next(reading.packets, None)
             deque(islice(reading.packets, packets and packets - 1), maxlen=0)
             return reading.ledger.number - 1, first.time_ns if first else 0
 
-    def _begin(self, entry: _Entry, number: int, interfaces: InterfaceNumbers, *, alone: bool) -> _Reading:
-        reading = _open(
-            entry,
-            number,
-            interfaces,
-            self.warnings,
-            block=BLOCK if alone else SMALL_BLOCK,
-            keep_open=len(self._readings) < MOST_OPEN,
-            skips=self._skips,
-        )
+    def _begin(self, entry: _Entry, number: int, interfaces: InterfaceNumbers, *, alone: bool) -> Reading:
+        if entry.path in self._gone_through:
+            known = self._gone_through[entry.path]
+            ledger = Ledger(CaptureFile(entry.path, known.form, first_number=number), known.source, self.warnings)
+            reading = Reading(entry, known.source, ledger, known.packets(ledger, interfaces))
+        else:
+            reading = _open(
+                entry,
+                number,
+                interfaces,
+                self.warnings,
+                block=BLOCK if alone else SMALL_BLOCK,
+                keep_open=len(self._readings) < MOST_OPEN,
+                skips=self._skips,
+            )
         reading.source.between = self._between
         self._readings.append(reading)
         self.files.append(reading.ledger.file)
         return reading
 
-    def _push(self, running: list[tuple[int, int, Packet, _Reading]], reading: _Reading) -> None:
+    def _push(self, running: list[tuple[int, int, Packet, Reading]], reading: Reading) -> None:
         if (packet := next(reading.packets, None)) is None:
             self._end(reading)
         else:
             heappush(running, (packet.time_ns, reading.ledger.file.first_number, packet, reading))
 
-    def _end(self, reading: _Reading) -> None:
+    def _end(self, reading: Reading) -> None:
         reading.packets.close()
         reading.source.close()
         self._bytes_done += reading.source.packed_bytes
@@ -283,27 +336,52 @@ class Capture:
 def _open(
     entry: _Entry,
     number: int,
-    interfaces: InterfaceNumbers,
-    warnings: list[str],
+    interfaces: InterfaceNumbers | None = None,
+    warnings: list[str] | None = None,
     *,
     block: int,
     keep_open: bool = True,
     skips: Skips = NO_SKIPS,
-) -> _Reading:
-    """Open one file and recognise it. Raises CaptureError when it is no capture."""
-    source = Source(entry.path, entry.stream, block=block, keep_open=keep_open)
-    head = source.extend(b"", RECOGNISED)
-    form = _format(head)
+) -> Reading:
+    """Open one file. Raises CaptureError when it is no capture."""
+    source, head, form = _recognise(entry, block=block, keep_open=keep_open)
     if form is None:
         head = source.extend(head, DESCRIBED)
         source.close()
         raise _not_a_capture(entry, source, head)
+    return _reading(entry, _Opened(source, head, form), number, interfaces, warnings, skips=skips)
+
+
+def open_file(path: str, interfaces: InterfaceNumbers, skips: Skips = NO_SKIPS) -> Reading:
+    """Open one file by itself, with packet numbers from 1. Raises CaptureError when it is no capture."""
+    return _open(_Entry(path), 1, interfaces, [], block=BLOCK, skips=skips)
+
+
+def _recognise(entry: _Entry, *, block: int, keep_open: bool = True) -> tuple[Source, bytes, str | None]:
+    """Open one file and return how it begins, and its format if it is a capture."""
+    source = Source(entry.path, entry.stream, block=block, keep_open=keep_open)
+    head = source.extend(b"", RECOGNISED)
+    return source, head, _format(head)
+
+
+def _reading(
+    entry: _Entry,
+    opened: _Opened,
+    number: int,
+    interfaces: InterfaceNumbers | None = None,
+    warnings: list[str] | None = None,
+    *,
+    skips: Skips = NO_SKIPS,
+) -> Reading:
+    """Begin to read a file; without ``interfaces`` and ``warnings`` it leaves no trace."""
+    source, head, form = opened
+    interfaces = InterfaceNumbers() if interfaces is None else interfaces
     suffix = source.compression.suffix if source.compression else ""
     file = CaptureFile(entry.path, form + suffix, first_number=number)
-    ledger = Ledger(file, source, warnings)
+    ledger = Ledger(file, source, [] if warnings is None else warnings)
     if form == "pcap":
-        return _Reading(entry, source, ledger, read_pcap(source, head, ledger, skips))
-    return _Reading(entry, source, ledger, read_pcapng(source, head, ledger, interfaces, skips))
+        return Reading(entry, source, ledger, read_pcap(source, head, ledger, skips))
+    return Reading(entry, source, ledger, read_pcapng(source, head, ledger, interfaces, skips))
 
 
 def _format(head: bytes) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, Literal, NamedTuple
 
 from analyzer.capture.complaints import shown
+from analyzer.capture.gonethrough import Bytes
 from analyzer.capture.packet import CaptureFile, Damage
-from analyzer.capture.source import Source
 
 MOST_DAMAGE: Final = 20
 """Damaged places that are listed for one file. A file with more is rubble; the list must not grow with it."""
@@ -17,6 +18,14 @@ LARGEST_PACKET: Final = 262_144
 """Captured bytes that one packet can have; the bound of libpcap and Wireshark for ordinary link types."""
 
 
+class Entry(NamedTuple):
+    """What a reader booked: by which method of `Ledger`, and which packet would have been the next."""
+
+    number: int
+    method: Literal["skipped", "ended"]
+    arguments: tuple[Any, ...]
+
+
 class Ledger:
     """What the readers of both formats write down about one file.
 
@@ -24,12 +33,18 @@ class Ledger:
     so it is right whenever the reader waits for more. Warnings are whole sentences for the user.
     """
 
-    def __init__(self, file: CaptureFile, source: Source, warnings: list[str]) -> None:
+    def __init__(self, file: CaptureFile, source: Bytes, warnings: list[str]) -> None:
         self.file = file
         self.number = file.first_number
+        self.interfaces: set[int] = set()
+        """Numbers of the interfaces that packets named."""
+        self.reached = 0
+        """Where in the file (bytes) reading has ended: there, or where the first record begins that is not wanted."""
         self._source = source
         self._warnings = warnings
         self._places = 0
+        self.told: Callable[[Entry], None] | None = None
+        """Told of each entry as it was made, for the ledger of a file that is read in ranges."""
 
     def seen(self, packets: int, first_ns: int, last_ns: int) -> None:
         """Book ``packets`` packets so far, between these times."""
@@ -39,6 +54,7 @@ class Ledger:
 
     def skipped(self, offset: int, what: str, length: int, *, to_the_end: bool = False) -> None:
         """Book a damaged place at ``offset`` that costs ``length`` bytes."""
+        self._tell("skipped", offset, what, length, to_the_end)
         lost = f"{length:,} byte{'s' * (length != 1)}"
         if not to_the_end:
             then = f"{lost} skipped before packet {self.number:,}; the rest is analysed"
@@ -49,6 +65,8 @@ class Ledger:
 
     def ended(self, offset: int, cut: str = "") -> None:
         """Book the end of the file at ``offset``, which lies inside ``cut`` (``packet``, ``a block`` ...)."""
+        self._tell("ended", offset, cut)
+        self.reached = offset
         packet = self.number if cut == "packet" else None
         if early := self._source.ended_early:
             self._book(Damage(offset, packet, early))
@@ -58,6 +76,19 @@ class Ledger:
             inside = f"packet {packet:,}" if packet else cut
             self._book(Damage(offset, packet, f"ends inside {inside}"))
             self._warn(f"ends inside {inside}, at byte {offset:,}; {self._analysed()}.")
+
+    def again(self, entry: Entry, before: int) -> None:
+        """Book what a ledger of a range has booked, that has ``before`` packets ahead of it."""
+        self.number = before + entry.number
+        if entry.method == "skipped":
+            offset, what, length, to_the_end = entry.arguments
+            self.skipped(offset, what, length, to_the_end=to_the_end)
+        else:
+            self.ended(*entry.arguments)
+
+    def _tell(self, method: Literal["skipped", "ended"], *arguments: Any) -> None:
+        if self.told is not None:
+            self.told(Entry(self.number, method, arguments))
 
     def _analysed(self) -> str:
         first, last = self.file.first_number, self.number - 1

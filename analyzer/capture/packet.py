@@ -5,16 +5,7 @@ Nothing here knows a file format or a network protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
-
-Skip = Callable[[bytes, int, int], bool]
-"""Tells of a packet, by the buffer that it lies in, its place there and its size in bytes, that it need not be handed
-on. It keeps its number all the same."""
-Skips = Mapping[int, Skip]
-"""By link type."""
-NO_SKIPS: Final[Skips] = {}
 
 
 class CaptureError(ValueError):

@@ -6,40 +6,46 @@ of other kinds are stepped over.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator
 from dataclasses import dataclass
+from math import inf
 from struct import Struct
-from typing import Final, Literal
+from typing import Final
 
+from analyzer.capture.blocks import (
+    BYTE_ORDERS,
+    ENHANCED_PACKET,
+    INTERFACE,
+    NUMBERED_BLOCKS,
+    OLD_PACKET,
+    PACKET_BLOCKS,
+    SECTION_HEADER,
+    SIMPLE_PACKET,
+    SMALLEST_BLOCK,
+    next_block,
+    read_block,
+)
 from analyzer.capture.ledger import LARGEST_PACKET, LATEST_NS, Ledger
-from analyzer.capture.packet import NO_SKIPS, Packet, Skips
-from analyzer.capture.source import Source
+from analyzer.capture.packet import Packet
+from analyzer.capture.skips import (
+    ETHERNET,
+    NO_SKIPS,
+    PLAIN,
+    PLAIN_SIZE,
+    SMALLEST_UDP,
+    TCP,
+    UDP,
+    VERSION_4,
+    Skips,
+    usual_values,
+)
+from analyzer.capture.source import Source, Window
 
-SECTION_HEADER: Final = 0x0A0D0D0A
-INTERFACE: Final = 1
-OLD_PACKET: Final = 2
-SIMPLE_PACKET: Final = 3
-ENHANCED_PACKET: Final = 6
-PACKET_BLOCKS: Final = frozenset({OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET})
-NUMBERED_BLOCKS: Final = frozenset({9, 0x0BAD, 0x4000_0BAD})
-"""Journal entries and custom blocks: no packets, but Wireshark gives them a `frame.number` all the same."""
-KNOWN_BLOCKS: Final = PACKET_BLOCKS | NUMBERED_BLOCKS | {SECTION_HEADER, INTERFACE, 4, 5, 10}
-"""Also name resolution (4), interface statistics (5) and decryption secrets (10)."""
-
-BYTE_ORDERS: Final = {bytes.fromhex("4d3c2b1a"): "<", bytes.fromhex("1a2b3c4d"): ">"}
-"""The byte order mark of a section header, and what `struct` calls that order."""
-SMALLEST_BLOCK: Final = 12
-SECTION_BODY: Final = 16
 INTERFACE_BODY: Final = 8
 PACKET_FIELDS: Final = 28
 """From a packet block's first byte to its data."""
 PACKET_OVERHEAD: Final = PACKET_FIELDS + 4
 SIMPLE_OVERHEAD: Final = 16
-LARGEST_BLOCK: Final = 16 << 20
-"""Bytes; Wireshark's bound, too. The largest blocks are lists of names and secrets of a few MiB."""
-FARTHEST_BLOCK: Final = 1 << 20
-"""Longest block by which the feet are found again: no packet needs more, and it is held in memory whole."""
 MOST_INTERFACES: Final = 65_536
 """Interfaces of one section, and of a whole run; an old packet block can name no more."""
 
@@ -78,6 +84,11 @@ class InterfaceNumbers:
             return self._numbers.get((place, name), 0)
         return self._numbers.setdefault((place, name), len(self._numbers))
 
+    @property
+    def known(self) -> list[tuple[int, bytes]]:
+        """Place and name of each interface, in the order of their numbers."""
+        return list(self._numbers)
+
 
 def is_pcapng(head: bytes) -> bool:
     """Tell whether a file that begins with ``head`` (12 bytes, if it has them) is a pcapng file."""
@@ -85,10 +96,18 @@ def is_pcapng(head: bytes) -> bool:
     return head[:4] == SECTION_HEADER.to_bytes(4) and any(known.startswith(mark) for known in BYTE_ORDERS)
 
 
-class _Section:
-    """Byte order, and the interfaces described so far."""
+class Section:
+    """What a reader knows of the section that it is in: byte order, and the interfaces described so far."""
 
-    def __init__(self, order: str) -> None:
+    def __init__(self, order: str = "<") -> None:
+        self.time_ns = 0
+        """Of the packet before. Simple packets, which have none, are taken to be of the same time."""
+        self.borrowed = False
+        """Whether the first packet that was read took the time of the one before."""
+        self.begin(order)
+
+    def begin(self, order: str) -> None:
+        """Begin anew, with another section."""
         self.order = order
         self.interfaces: list[Interface] = []
         self.used: set[int] = set()
@@ -101,30 +120,64 @@ class _Section:
 
 
 def read_pcapng(
-    source: Source, head: bytes, ledger: Ledger, numbers: InterfaceNumbers, skips: Skips = NO_SKIPS
+    source: Source,
+    head: bytes,
+    ledger: Ledger,
+    numbers: InterfaceNumbers,
+    skips: Skips = NO_SKIPS,
+    *,
+    begin: int = 0,
+    section: Section | None = None,
+    until: float = inf,
 ) -> Generator[Packet, None, None]:
     """Yield the packets of a file that begins with ``head`` and goes on in ``source``, less those to skip.
 
     ``numbers`` numbers the interfaces through the run. Times are kept within the years 1970 to 9999. Never
-    raises on bytes; what is damaged is skipped and booked in ``ledger``.
+    raises on bytes; what is damaged is skipped and booked in ``ledger``. Blocks are read from byte ``begin`` on, where
+    ``section`` goes on; it is kept up to date. The last one is the last that begins before byte ``until``.
     """
-    section = _Section("<")
-    used: set[int] = set()
+    window = Window(source, head)
+    section = section or Section()
+    if begin:
+        window.jump(begin)
+    at = 0
     number = ledger.number - 1
-    packets, first_ns, last_ns, time_ns = 0, LATEST_NS, 0, 0
-    at, dropped, buffer = 0, 0, head  # `dropped` bytes lie before the buffer
-    current, upper_ticks = -1, 0  # the interface and the half of its clock that the next locals hold
+    packets, first_ns, last_ns = 0, LATEST_NS, 0
+    current, upper_ticks, before = -1, 0, 0  # the interface and the half of its clock that the next locals hold
     link_type = run_number = multiplier = upper = 0
     divisor = 1
-    skip = None
+    ipv4 = -1
+    booked = passed = timed = 0  # of `packets`
+    order, test, cell_of, heard = "", None, skips.connections.get, skips.heard
     try:
         while True:
-            available = len(buffer)
-            last_header = available - PACKET_OVERHEAD
-            unpack, word, interfaces = section.enhanced, section.word, section.interfaces
+            buffer, view, available = window.buffer, window.view, window.end
+            last_header = min(available - PACKET_OVERHEAD, until - window.start - 1)
+            word, interfaces = section.word, section.interfaces
+            if section.order != order:
+                order = section.order
+                unpack = Struct(f"{order}IIIIIII{PLAIN}").unpack_from
+                plain_ipv4, intact, impossible_udp, least_of = usual_values(order)
             # The loop for gigabytes: any other block, or one not as usual, leaves it and is looked at below.
             while at <= last_header:
-                kind, length, interface, high, low, captured, original = unpack(buffer, at)
+                (
+                    kind,
+                    length,
+                    interface,
+                    high,
+                    low,
+                    captured,
+                    original,
+                    ether_type,
+                    version_size,
+                    total_high,
+                    total_low,
+                    fragment,
+                    protocol,
+                    ends,
+                    udp_size,
+                    flags,
+                ) = unpack(buffer, at)
                 end = at + length
                 if not (
                     kind == ENHANCED_PACKET
@@ -135,133 +188,152 @@ def read_pcapng(
                     and word(buffer, end - 4)[0] == length
                 ):
                     break
-                if interface != current or high != upper_ticks:
-                    if interface >= len(interfaces):
-                        break
-                    current, upper_ticks, described = interface, high, interfaces[interface]
-                    link_type, run_number = described.link_type, described.number
-                    skip = skips.get(link_type)
-                    multiplier, divisor = described.multiplier, described.divisor
-                    upper = (high << 32) * multiplier + described.offset_ns * divisor
-                    if interface not in section.used:
-                        section.used.add(interface)
-                        _use(described, used, ledger)
-                time_ns = upper + low * multiplier
-                if divisor != 1:
-                    time_ns //= divisor
-                if time_ns > last_ns:
-                    if time_ns > LATEST_NS:  # noqa: PLR1730  a call to min() costs more than the comparison
-                        time_ns = LATEST_NS
-                    last_ns = time_ns
-                if time_ns < first_ns:
-                    if time_ns < 0:  # noqa: PLR1730
-                        time_ns = 0
-                    first_ns = time_ns
+                if low < before or interface != current or high != upper_ticks:
+                    # Times rise nearly always: only where they begin to, and where they cease, is a first or last one.
+                    last_ns = max(last_ns, _time(upper + before * multiplier, divisor))
+                    if interface != current or high != upper_ticks:
+                        if interface >= len(interfaces):
+                            break
+                        current, upper_ticks, described = interface, high, interfaces[interface]
+                        if described.link_type != link_type:
+                            skips.hold(link_type, packets - booked - passed)
+                            booked, passed = packets, 0
+                        link_type, run_number = described.link_type, described.number
+                        test = skips.tests.get(link_type)
+                        ipv4 = -1 if test is None or link_type != ETHERNET else plain_ipv4
+                        multiplier, divisor = described.multiplier, described.divisor
+                        upper = (high << 32) * multiplier + described.offset_ns * divisor
+                        if interface not in section.used:
+                            section.used.add(interface)
+                            _use(described, ledger)
+                    first_ns = min(first_ns, _time(upper + low * multiplier, divisor))
+                before = low
                 number += 1
                 packets += 1
                 begin, at = at + PACKET_FIELDS, end
-                if skip is None or not skip(buffer, begin, captured):
-                    yield Packet(number, time_ns, link_type, buffer[begin : begin + captured], original, run_number)
+                if ether_type == ipv4 and version_size == VERSION_4 and fragment in intact and captured >= PLAIN_SIZE:
+                    if protocol == TCP:
+                        cell = cell_of(ends)
+                        if cell is not None and flags in least_of and (total_low >= least_of[flags] or total_high):
+                            cell[0] += 1
+                            continue
+                    elif (
+                        protocol == UDP
+                        and (total_low >= SMALLEST_UDP or total_high)
+                        and udp_size not in impossible_udp
+                        and ends[8:10] not in heard
+                        and ends[10:] not in heard
+                    ):
+                        continue
+                elif test is not None and test(buffer, begin, captured):
+                    continue
+                passed += 1
+                time_ns = upper + low * multiplier
+                if divisor != 1 or not 0 <= time_ns <= LATEST_NS:
+                    time_ns = _time(time_ns, divisor)
+                yield Packet(number, time_ns, link_type, bytes(view[begin : begin + captured]), original, run_number)
 
+            last_ns = max(last_ns, _time(upper + before * multiplier, divisor))
+            if packets != timed:
+                section.time_ns, timed = _time(upper + before * multiplier, divisor), packets
+            skips.hold(link_type, packets - booked - passed)
+            booked, passed = packets, 0
             ledger.number = number + 1
             ledger.seen(packets, first_ns, last_ns)
-            # Bytes are moved only when more are needed: some files have none but blocks of the other kinds.
-            if len(buffer) - at < SMALLEST_BLOCK:
-                dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], SMALLEST_BLOCK)
-            if len(buffer) == at:
-                ledger.ended(dropped + at)
+            if window.start + at >= until:
+                ledger.reached = window.start + at
                 return
-            order, kind, length, trouble = _block(buffer[at : at + SMALLEST_BLOCK], section.order)
+            # Bytes are moved only when more are needed: some files have none but blocks of the other kinds.
+            if window.end - at < SMALLEST_BLOCK:
+                window.fetch(at, SMALLEST_BLOCK)
+                at = 0
+            if window.end == at:
+                ledger.ended(window.start + at)
+                return
+            beginning = bytes(window.view[at : min(at + SMALLEST_BLOCK, window.end)])
+            found_order, kind, length, trouble = read_block(beginning, order)
             if not trouble:
-                if len(buffer) - at < length:
-                    dropped, at, buffer = dropped + at, 0, source.extend(buffer[at:], length)
+                if window.end - at < length:
+                    window.fetch(at, length)
+                    at = 0
                 end = at + length
-                whole = len(buffer) >= end
-                if whole and Struct(order + "I").unpack_from(buffer, end - 4)[0] != length:
+                whole = window.end >= end
+                if whole and Struct(found_order + "I").unpack_from(window.buffer, end - 4)[0] != length:
                     trouble = "a block whose two lengths differ"
             if trouble or not whole:
-                bad = dropped + at
-                buffer, at, moved, found = _next_block(source, buffer, at + 1, section.order)
-                dropped += moved
+                bad = window.start + at
+                at, found = next_block(window, at + 1, order)
                 if not found and not trouble:
-                    ledger.ended(dropped + at, "packet" if kind in PACKET_BLOCKS else "a block")
+                    ledger.ended(window.start + at, "packet" if kind in PACKET_BLOCKS else "a block")
                     return
                 trouble = trouble or "a block that is longer than the file"
-                ledger.skipped(bad, trouble, dropped + at - bad, to_the_end=not found)
+                ledger.skipped(bad, trouble, window.start + at - bad, to_the_end=not found)
                 continue
 
+            place_in_file = window.start + at
             if kind == SECTION_HEADER:
-                section, current = _Section(order), -1
+                section.begin(found_order)
+                current = -1
             elif kind == INTERFACE:
-                if (new := _interface(buffer[at + 8 : end - 4], section, numbers)) is None:
-                    ledger.skipped(dropped + at, "an interface description that cannot be read", length)
+                if (new := _interface(bytes(window.view[at + 8 : end - 4]), section, numbers)) is None:
+                    ledger.skipped(place_in_file, "an interface description that cannot be read", length)
                 else:
                     section.interfaces.append(new)
             elif kind in NUMBERED_BLOCKS:
                 number += 1
             elif kind in PACKET_BLOCKS:
-                place, ticks, begin, captured, original = _packet_fields(buffer, at, kind, length, section)
+                place, ticks, begin, captured, original = _packet_fields(window.buffer, at, kind, length, section)
                 if place >= len(section.interfaces):
                     if place not in section.undescribed and len(section.undescribed) < MOST_INTERFACES:
                         section.undescribed.add(place)
                         what = f"a packet of interface {place:,}, which is not described"
-                        ledger.skipped(dropped + at, what, length)
+                        ledger.skipped(place_in_file, what, length)
                 elif captured > end - 4 - begin or captured > LARGEST_PACKET:
                     what = f"a captured length of {captured:,} in a packet's block"
-                    ledger.skipped(dropped + at, what, length)
+                    ledger.skipped(place_in_file, what, length)
                 elif kind == ENHANCED_PACKET:
                     continue  # nothing is odd with it: it was not all there
                 else:
                     described = section.interfaces[place]
                     if ticks is not None:
                         time_ns = ticks * described.multiplier // described.divisor + described.offset_ns
-                        time_ns = min(max(time_ns, 0), LATEST_NS)
-                    _use(described, used, ledger)
+                        section.time_ns = min(max(time_ns, 0), LATEST_NS)
+                    elif not packets:
+                        section.borrowed = True
+                    time_ns = section.time_ns
+                    _use(described, ledger)
                     first_ns, last_ns = min(first_ns, time_ns), max(last_ns, time_ns)
                     number += 1
                     packets += 1
+                    passed += 1
+                    timed = packets
                     at = end
-                    data = buffer[begin : begin + captured]
+                    data = bytes(window.view[begin : begin + captured])
                     yield Packet(number, time_ns, described.link_type, data, original, described.number)
                     continue
             at = end
     finally:
+        last_ns = max(last_ns, _time(upper + before * multiplier, divisor))
+        skips.hold(link_type, packets - booked - passed)
         ledger.number = number + 1
         ledger.seen(packets, first_ns, last_ns)
 
 
-def _use(interface: Interface, used: set[int], ledger: Ledger) -> None:
+def _time(ticks: int, divisor: int) -> int:
+    """Return a time in nanoseconds that a calendar can write."""
+    return min(max(ticks // divisor, 0), LATEST_NS)
+
+
+def _use(interface: Interface, ledger: Ledger) -> None:
     """Book an interface that a packet names."""
-    used.add(interface.number)
-    ledger.file.interfaces = len(used)
+    ledger.interfaces.add(interface.number)
+    ledger.file.interfaces = len(ledger.interfaces)
     ledger.file.link_types.add(interface.link_type)
     ledger.file.time_digits = max(ledger.file.time_digits, interface.time_digits)
 
 
-def _block(buffer: bytes, order: str) -> tuple[str, int, int, str]:
-    """Return byte order, type and length of the block that ``buffer`` begins with, and what is wrong with it.
-
-    A block of which not even type and length are there (12 bytes) has the length of the smallest block.
-    """
-    if buffer[:4] == SECTION_HEADER.to_bytes(4):
-        kind, mark = SECTION_HEADER, buffer[8:12]
-        if len(mark) == 4 and mark not in BYTE_ORDERS:
-            return order, kind, SMALLEST_BLOCK, "a section header without a byte order"
-        order = BYTE_ORDERS.get(mark, order)
-    elif len(buffer) < 4:
-        return order, 0, SMALLEST_BLOCK, ""
-    else:
-        kind = Struct(order + "I").unpack_from(buffer)[0]
-    if len(buffer) < SMALLEST_BLOCK:
-        return order, kind, SMALLEST_BLOCK, ""
-    length = Struct(order + "I").unpack_from(buffer, 4)[0]
-    smallest = SMALLEST_BLOCK + (SECTION_BODY if kind == SECTION_HEADER else 0)
-    wrong = length & 3 or not smallest <= length <= LARGEST_BLOCK
-    return order, kind, length, f"a block with a length of {length:,}" if wrong else ""
-
-
 def _packet_fields(
-    buffer: bytes, at: int, kind: int, length: int, section: _Section
+    buffer: bytearray, at: int, kind: int, length: int, section: Section
 ) -> tuple[int, int | None, int, int, int]:
     """Return interface, ticks, place and length of the data, and length on the wire, of one packet block.
 
@@ -280,7 +352,7 @@ def _packet_fields(
     return place, high << 32 | low, at + PACKET_FIELDS, captured, original
 
 
-def _interface(body: bytes, section: _Section, numbers: InterfaceNumbers) -> Interface | None:
+def _interface(body: bytes, section: Section, numbers: InterfaceNumbers) -> Interface | None:
     """Read an interface description; None when it is too short or one too many."""
     place = len(section.interfaces)
     if len(body) < INTERFACE_BODY or place >= MOST_INTERFACES:
@@ -308,43 +380,3 @@ def _interface(body: bytes, section: _Section, numbers: InterfaceNumbers) -> Int
     digits = 9 if ticks > 1_000_000 else 6
     number = numbers.number(place, name)
     return Interface(number, link_type, snap_length, multiplier, divisor, offset_s * NS_PER_SECOND, digits)
-
-
-def _next_block(source: Source, buffer: bytes, at: int, order: str) -> tuple[bytes, int, int, bool]:
-    """Search the next block from ``at`` on: of a known type, with two equal lengths.
-
-    Return a buffer, where in it the block (or the end) is, how many bytes it has lost in front, and whether
-    there is a block.
-    """
-    search = _candidates(order).search
-    moved = 0
-    while True:
-        candidate = search(buffer, at)
-        if candidate is None or len(buffer) - candidate.start() < SMALLEST_BLOCK:
-            if source.exhausted:
-                return buffer, len(buffer), moved, False
-            keep = candidate.start() if candidate else max(at, len(buffer) - 8)
-            wanted = len(buffer) - keep + SMALLEST_BLOCK
-            moved, at, buffer = moved + keep, 0, source.extend(buffer[keep:], wanted)
-            continue
-        at = candidate.start()
-        found_order, _, length, trouble = _block(buffer[at : at + SMALLEST_BLOCK], order)
-        if not trouble and length <= FARTHEST_BLOCK:
-            if len(buffer) - at < length and not source.exhausted:
-                moved, at, buffer = moved + at, 0, source.extend(buffer[at:], length)
-            end = at + length
-            if end <= len(buffer) and Struct(found_order + "I").unpack_from(buffer, end - 4)[0] == length:
-                return buffer, at, moved, True
-        at += 1
-
-
-def _candidates(order: str) -> re.Pattern[bytes]:
-    """Match a known type and a length, a multiple of 4 and up to FARTHEST_BLOCK.
-
-    Damage can be gigabytes long, and only a regular expression goes through it at the speed of the disk.
-    """
-    byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
-    kinds = [re.escape(kind.to_bytes(4, byteorder)) for kind in sorted(KNOWN_BLOCKS - {SECTION_HEADER})]
-    length = [b"\\x00", b"[\\x00-\\x10]", b".", b"[%s]" % re.escape(bytes(range(0, 256, 4)))]
-    fields = b"|".join(kinds), b"".join(length[::-1] if order == "<" else length)
-    return re.compile(b"%s|(?:%s)%s" % (re.escape(SECTION_HEADER.to_bytes(4)), *fields), re.DOTALL)

@@ -13,12 +13,14 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from io import RawIOBase
 from typing import IO, Any, Final, NamedTuple, Protocol
 
 from analyzer.capture.complaints import cannot_read, shown
 from analyzer.capture.packet import CaptureError
+from analyzer.capture.remote import is_url, open_url
 
-BLOCK: Final = 1 << 20
+BLOCK: Final = 1 << 18
 """Bytes asked for at once: large enough that the calls cost nothing, small enough to stay in the cache."""
 SMALL_BLOCK: Final = 1 << 16
 """The same for files of which only the beginning is wanted, or of which many are read at the same time."""
@@ -29,6 +31,8 @@ ZSTD_FEED: Final = 1024
 LARGEST_DICTIONARY: Final = 256 << 20
 """Memory that unpacking xz may take; `xz -9` needs 65 MiB."""
 LONGEST_MAGIC: Final = 6
+GUESS_WITHIN: Final = 8 << 20
+"""Bytes in which a record is searched from which a second reader can begin: some chains of the largest packets."""
 
 
 class Unpacker(Protocol):
@@ -144,23 +148,52 @@ class Source:
         """Whether everything has been handed out."""
         self.between: Callable[[], None] | None = None
         """Called whenever bytes have come."""
-        self._block = block
+        self.size: int | None = None
+        """How many bytes a file has whose bytes can be had in any order; None for any other."""
+        self.block = block
         self._keep_open = keep_open
         self._owned = stream is None
         self._stream = self._open() if stream is None else stream
         # `read1` and an unbuffered `read` give what has come so far; a buffered `read` would wait for all.
         self._read: Callable[[int], bytes | None] = getattr(self._stream, "read1", self._stream.read)
+        # What is not packed is read to where it is wanted, if the stream can do that.
+        self._readinto: Callable[[memoryview], int | None] | None = getattr(self._stream, "readinto1", None)
+        if isinstance(self._stream, RawIOBase):
+            self._readinto = self._stream.readinto
         head = self._head()
-        self._pieces = self._unpacked(head, self.compression) if self.compression else self._raw(head)
+        self._pieces = self._unpacked(head, self.compression) if self.compression else self._raw(b"")
+        self._rest = b"" if self.compression else head  # what has been read, and not been handed out
+        self._limit: int | None = None
 
     def more(self) -> bytes:
         """Return the next piece, as soon as there is one; empty at the end."""
-        piece = next(self._pieces, b"")
-        self.bytes += len(piece)
-        self.exhausted = not piece
-        if self.between is not None:
-            self.between()
+        piece, self._rest = self._rest or next(self._pieces, b""), b""
+        self._come(len(piece))
         return piece
+
+    def into(self, room: memoryview) -> int:
+        """Put the next bytes into ``room``, which is not empty, as soon as there are some.
+
+        Return how many; 0 at the end.
+        """
+        if self._rest or self.compression or self._readinto is None:
+            piece = self._rest or next(self._pieces, b"")
+            size = min(len(piece), len(room))
+            room[:size] = piece[:size]
+            self._rest = piece[size:]
+        else:
+            left = self.block if self._limit is None else min(self.block, self._limit - self.packed_bytes)
+            size = self._next_into(room[:left]) if left > 0 else 0
+        self._come(size)
+        return size
+
+    def jump(self, offset: int, length: int | None = None) -> None:
+        """Go on at byte ``offset`` of a regular file that is not packed, and end ``length`` bytes behind it."""
+        self._stream.seek(offset)
+        self.packed_bytes = self.bytes = offset
+        self.exhausted = False
+        self._rest = b""
+        self._limit = None if length is None else offset + length
 
     def extend(self, kept: bytes, length: int) -> bytes:
         """Return ``kept`` with what follows it, ``length`` bytes or more; fewer only at the end."""
@@ -175,13 +208,28 @@ class Source:
         if self._owned:
             self._stream.close()
 
+    def _come(self, size: int) -> None:
+        self.bytes += size
+        self.exhausted = not size
+        if self.between is not None:
+            self.between()
+
     def _open(self) -> IO[bytes]:
+        if is_url(self.path):
+            self._keep_open = True
+            remote = open_url(self.path)
+            self.size = remote.seek(0, os.SEEK_END) if remote.seekable() else None
+            if self.size is not None:
+                remote.seek(0)
+            return remote
         try:
             stream = open(self.path, "rb", buffering=0)  # noqa: SIM115
         except (OSError, ValueError) as error:
             raise cannot_read(self.path, error) from error
         # What is no regular file (a named pipe) would not give its bytes a second time.
-        self._keep_open |= not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+        status = os.fstat(stream.fileno())
+        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        self._keep_open |= self.size is None
         return stream
 
     def _head(self) -> bytes:
@@ -204,11 +252,11 @@ class Source:
     def _next_block(self) -> bytes:
         try:
             if self._keep_open:
-                block = self._read(self._block) or b""
+                block = self._read(self.block) or b""
             else:
                 with open(self.path, "rb", buffering=0) as stream:
                     stream.seek(self.packed_bytes)
-                    block = stream.read(self._block) or b""
+                    block = stream.read(self.block) or b""
         except OSError as error:
             self.ended_early = f"cannot be read any further ({error.strerror})"
             return b""
@@ -216,6 +264,22 @@ class Source:
         if not self._keep_open:
             self.close()
         return block
+
+    def _next_into(self, room: memoryview) -> int:
+        try:
+            if self._keep_open and self._readinto is not None:
+                size = self._readinto(room) or 0
+            else:
+                with open(self.path, "rb", buffering=0) as stream:
+                    stream.seek(self.packed_bytes)
+                    size = stream.readinto(room) or 0
+        except OSError as error:
+            self.ended_early = f"cannot be read any further ({error.strerror})"
+            return 0
+        self.packed_bytes += size
+        if not self._keep_open:
+            self.close()
+        return size
 
     def _raw(self, head: bytes) -> Iterator[bytes]:
         if head:
@@ -239,7 +303,7 @@ class Source:
                         if not data:
                             break
                         unpacker = self._start()
-                    piece, data = unpacker.decompress(data, self._block), b""
+                    piece, data = unpacker.decompress(data, self.block), b""
                     if unpacker.eof:
                         data, unpacker = unpacker.unused_data or b"", None  # lz4 says None
                     if piece:
@@ -248,3 +312,47 @@ class Source:
             self.ended_early = f"the {compression.name} data is damaged"
         if unpacker is not None and self.ended_early is None:
             self.ended_early = f"the {compression.name} data ends early"
+
+
+class Window:
+    """The part of a source's bytes that is in memory: ``buffer`` as far as ``end``, where byte ``start`` is the first.
+
+    The buffer is used again and again: memory that is fresh for each block costs more than reading it. So what is to
+    last has to be copied out of ``view``. It goes on for `SPARE` bytes, of whatever content, behind ``end``.
+    """
+
+    SPARE: Final = 64
+
+    def __init__(self, source: Source, head: bytes = b"") -> None:
+        """``head`` has been taken from ``source`` already."""
+        self.source = source
+        self.start = 0
+        self.end = len(head)
+        self._block = source.block
+        self._make(max(self._block, len(head)))
+        self.view[: self.end] = head
+
+    def fetch(self, at: int, length: int) -> None:
+        """Let go of what lies before ``at``; have ``length`` bytes from there on, fewer only at the end.
+
+        What was at ``at`` lies at 0 then.
+        """
+        kept, old = self.end - at, self.view
+        wanted = max(length, kept, self._block)
+        if wanted > self.room or self.room > self._block >= wanted:
+            self._make(wanted)
+        self.view[:kept] = old[at : self.end]
+        self.start += at
+        self.end = kept
+        while self.end < length and (size := self.source.into(self.view[self.end : self.room])):
+            self.end += size
+
+    def jump(self, offset: int, length: int | None = None) -> None:
+        """Go on at byte ``offset`` of a regular file, and end ``length`` bytes behind it."""
+        self.source.jump(offset, length)
+        self.start, self.end = offset, 0
+
+    def _make(self, room: int) -> None:
+        self.room = room
+        self.buffer = bytearray(room + self.SPARE)
+        self.view = memoryview(self.buffer)

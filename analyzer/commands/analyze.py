@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from analyzer.cli import EXIT_DONE, EXIT_FINDINGS
 from analyzer.commands import common
@@ -15,7 +15,10 @@ from analyzer.report.style import Style
 from analyzer.trace import Trace
 from analyzer.wording import plural
 
-FORMATS: Final = ("text", "json", "jsonl", "markdown")
+if TYPE_CHECKING:
+    from analyzer.report.redact import Redactor
+
+FORMATS: Final = ("text", "json", "jsonl", "markdown", "parquet")
 LEVELS: Final = ("critical", "major", "minor", "never")
 
 DESCRIPTION: Final = f"""\
@@ -25,6 +28,7 @@ examples
   sparkshark analyze capture.pcap
   ssh router tcpdump -U -w - port 5683 | sparkshark analyze -
   sparkshark analyze ring/ --format json -o report.json
+  sparkshark analyze ring/ --format parquet -o tables/
 """
 
 
@@ -37,7 +41,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     common.add_expected(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--format", choices=FORMATS, default="text", metavar="FORMAT", help=", ".join(FORMATS))
-    out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
+    out.add_argument(
+        "-o", dest="output", metavar="FILE", help="write there instead of standard output; for parquet a folder"
+    )
     out.add_argument("--force", action="store_true", help="overwrite FILE")
     out.add_argument(
         "--redact", action="store_true", default=None, help="shorten device IDs and addresses, for posting"
@@ -56,9 +62,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyse, print, and say by the exit status what ``--fail-on`` asked for."""
-    if arguments.output is not None:
+    if arguments.format == "parquet":
+        common.check_dataset(arguments)
+    elif arguments.output is not None:
         common.refuse_existing(arguments.output, force=arguments.force)
     trace = common.read(arguments, common.keys(arguments))
+    if arguments.format == "parquet":
+        common.write_dataset(trace, arguments, redactor(trace, arguments))
+        return _status(trace, arguments.fail_on)
     with common.output(arguments.output, force=arguments.force) as stream:
         style = common.style_of(arguments, stream)
         for piece in rendered(trace, arguments, style):
@@ -69,12 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Iterable[str]:
     """Yield the report in the format asked for."""
     name = capture_name(arguments.capture, trace)
-    redact = arguments.redact if arguments.redact is not None else arguments.format == "markdown"
-    redactor = None
-    if redact:
-        from analyzer.report.redact import Redactor
-
-        redactor = Redactor(trace)
+    shorten = redactor(trace, arguments)
+    redact = shorten is not None
     pieces: Iterable[str]
     if arguments.format == "text":
         from analyzer.report.text import finish, text_report
@@ -88,15 +95,24 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
     elif arguments.format == "markdown":
         from analyzer.report.markdown import markdown_report
 
-        pieces = [markdown_report(trace, redactor)]
+        pieces = [markdown_report(trace, shorten)]
     else:
         from analyzer.report import jsonreport
 
         write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
         pieces = write(trace, redacted=redact, show_secrets=arguments.show_secrets)
-    if redactor is not None and arguments.format != "markdown":
-        return (redactor.text("".join(pieces)),)
+    if shorten is not None and arguments.format != "markdown":
+        return (shorten.text("".join(pieces)),)
     return pieces
+
+
+def redactor(trace: Trace, arguments: argparse.Namespace) -> Redactor | None:
+    """Return what shortens the report, when that was asked for or goes without saying."""
+    if not (arguments.redact if arguments.redact is not None else arguments.format == "markdown"):
+        return None
+    from analyzer.report.redact import Redactor
+
+    return Redactor(trace)
 
 
 def capture_name(paths: list[str], trace: Trace) -> str:

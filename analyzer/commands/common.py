@@ -8,24 +8,22 @@ import io
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
 from analyzer.cli import UsageError, shortened
+from analyzer.commands.progress import Progress
 from analyzer.report.style import Style
-from analyzer.wording import number, plural, printable
+from analyzer.wording import plural, printable
 
 if TYPE_CHECKING:
-    from analyzer.capture import Capture
     from analyzer.expected import ExpectedServer
     from analyzer.keys import KeyRing
+    from analyzer.report.redact import Redactor
     from analyzer.trace import Trace
 
-PROGRESS_AFTER_S: Final = 1.0
-PROGRESS_STEP_S: Final = 0.2
 LONGEST_NUMBER: Final = 18
 """Digits that are read: more would be no conversation that anybody can have."""
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -43,6 +41,19 @@ def add_capture(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
     look.add_argument(
         "--port", type=port, action="append", metavar="N", help=f"server port, repeatable (default {SPARK_PORT})"
     )
+    if many:
+        parser.add_argument(
+            "--jobs",
+            type=whole_number("--jobs"),
+            metavar="N",
+            help="processes to use on large captures (default: one for each processor)",
+        )
+        parser.add_argument(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="have a Dask cluster do it, whose machines find CAPTURE by that name (tcp://HOST:8786), or dask:"
+            " for one of this machine",
+        )
     parser.set_defaults(look=look)
 
 
@@ -63,7 +74,7 @@ def standard_input(captures: Sequence[str]) -> BinaryIO | None:
 
 def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
     """Analyse the captures named, with progress and warnings, reduced to ``--conversation`` if that was asked for."""
-    from analyzer.pipeline import analyze
+    from analyzer.jobs import analyze
 
     progress = Progress(arguments)
     try:
@@ -74,6 +85,8 @@ def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
             stdin=standard_input(arguments.capture),
             progress=progress,
             expect_servers=getattr(arguments, "expect_server", None) or (),
+            jobs=arguments.jobs,
+            scheduler=arguments.scheduler,
         )
     finally:
         progress.wipe()
@@ -259,6 +272,24 @@ def refuse_missing_folder(path: str) -> None:
         raise UsageError(f"{path}: the folder {folder} does not exist. Make it first: mkdir -p {shlex.quote(folder)}")
 
 
+def check_dataset(arguments: argparse.Namespace) -> None:
+    """Complain when the data set that was asked for cannot be written, before anything is read."""
+    from analyzer.dataset import check_folder, check_pyarrow
+
+    if arguments.output is None:
+        raise UsageError("--format parquet: it makes a folder of tables. Say which: -o DIR")
+    check_pyarrow()
+    check_folder(arguments.output, force=arguments.force)
+
+
+def write_dataset(trace: Trace, arguments: argparse.Namespace, redactor: Redactor | None = None) -> None:
+    """Write the data set, and say on standard error what is in it."""
+    from analyzer.dataset import write_dataset
+
+    written = write_dataset(arguments.output, trace, redactor=redactor, force=arguments.force)
+    print(f"sparkshark: {printable(arguments.output)}: {written}, as Parquet.", file=sys.stderr)
+
+
 @contextmanager
 def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
     """Give standard output, or a new file that stands under its name only when it is whole."""
@@ -287,34 +318,3 @@ def binary_output(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     finally:
         if os.path.lexists(unfinished):
             os.unlink(unfinished)
-
-
-class Progress:
-    """A line on a terminal's stderr from the second second on, wiped before the answer."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self._on = sys.stderr.isatty() and not getattr(arguments, "quiet", False)
-        self._begun = self._last = time.monotonic()
-        self._shown = 0
-
-    def __call__(self, capture: Capture, trace: Trace) -> None:
-        """Show how far reading has come."""
-        now = time.monotonic()
-        if not self._on or now - self._begun < PROGRESS_AFTER_S or now - self._last < PROGRESS_STEP_S:
-            return
-        self._last = now
-        position = capture.position
-        packets = sum(file.packets for file in capture.files)
-        done = f"{100 * position.done // position.total} %" if position.total else f"{number(packets)} packets"
-        name = printable(os.path.basename(position.path))
-        text = f"Reading {name} · {done} · {number(len(trace.conversations))} attempts"
-        sys.stderr.write("\r" + text.ljust(self._shown)[:79])
-        sys.stderr.flush()
-        self._shown = len(text)
-
-    def wipe(self) -> None:
-        """Take the line away."""
-        if self._shown:
-            sys.stderr.write("\r" + " " * min(79, self._shown) + "\r")
-            sys.stderr.flush()
-            self._shown = 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from analyzer.report.style import Style
     from analyzer.trace import Trace
 
-FORMATS: Final = ("text", "json", "jsonl", "csv")
+FORMATS: Final = ("text", "json", "jsonl", "csv", "parquet")
 NAMED: Final = 4
 NUMBERED: Final = 8
 """Connections that are named by number; more are counted."""
@@ -50,7 +50,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("output")
     out.add_argument("--format", choices=FORMATS, default="text", metavar="FORMAT", help=", ".join(FORMATS))
     out.add_argument("--all", action="store_true", help="each chunk of an update in a row of its own")
-    out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
+    out.add_argument(
+        "-o", dest="output", metavar="FILE", help="write there instead of standard output; for parquet a folder"
+    )
     out.add_argument(
         "-w", dest="plain", metavar="FILE.pcapng", help="plain CoAP that any Wireshark reads without a plugin"
     )
@@ -64,7 +66,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decrypt, print, export."""
-    for path in (arguments.output, arguments.plain, arguments.keylog_out):
+    tables = arguments.format == "parquet"
+    if tables:
+        common.check_dataset(arguments)
+    for path in (None if tables else arguments.output, arguments.plain, arguments.keylog_out):
         if path is not None:
             common.refuse_existing(path, force=arguments.force)
     if arguments.firmware is not None and not os.path.isdir(arguments.firmware):
@@ -81,11 +86,14 @@ def run(arguments: argparse.Namespace) -> int:
     opened = [c for c in trace.conversations if c.messages]
     # The files come first: a reader who closes the pipe after a few rows still gets them.
     failed = _export(opened, arguments)
-    with common.output(arguments.output, force=arguments.force) as stream:
-        style = common.style_of(arguments, stream)
-        for piece in _rendered(trace, opened, arguments, style):
-            stream.write(piece)
-        stream.flush()
+    if tables:
+        common.write_dataset(trace, arguments)
+    else:
+        with common.output(arguments.output, force=arguments.force) as stream:
+            style = common.style_of(arguments, stream)
+            for piece in _rendered(trace, opened, arguments, style):
+                stream.write(piece)
+            stream.flush()
     _say_what_stays_closed(trace, keys, arguments)
     if failed:
         return EXIT_UNUSABLE

@@ -96,8 +96,10 @@ CAPTURES: Final = (
         short="Hole in the capture",
         says="The capture misses bytes that were on the wire.",
         of="was captured with holes",
-        means="Packets were not captured, or only their first bytes. The connection itself need not have lost them.",
-        looks="Sequence numbers that were acknowledged but never captured; captured length below the original.",
+        means="Packets were not captured, or only their first bytes, or a file of a series is missing. The connection"
+        " itself need not have lost them.",
+        looks="Sequence numbers that were acknowledged but never captured; captured length below the original; a number"
+        " skipped in the names of a ring buffer's files.",
         fix=("Complete next time:", f"  tcpdump -s 0 -B 8192 -w FILE port {SPARK_PORT}"),
         settle="A complete capture.",
         not_it=(
@@ -106,7 +108,7 @@ CAPTURES: Final = (
             ("SPK501", "there the two ends themselves do not go on"),
             ("SPK702", "there all packets of one end are missing"),
         ),
-        engineer="Stream holes, snaplen cuts, damaged records.",
+        engineer="Stream holes, snaplen cuts, damaged records, absent files.",
         source="DIAGNOSES SPK703; PROTOCOL 4.5",
         ladder=(
             replace(MESSAGES, sometimes=True),

@@ -49,6 +49,7 @@ class Finding:
     because: str = ""  # the half-sentence behind the word of confidence
     details: dict[str, object] = field(default_factory=dict)
     caused_by: str | None = None  # code of another finding, of the same connections, that explains this one
+    silence: bool = False  # it rests on nothing having come
 
     @property
     def spec(self) -> FindingSpec:

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from analyzer.keys.devicetable import DEVICE_TABLE, read_device_table
 from analyzer.keys.inspect import REMARKS, Password, inspect_key_file
 from analyzer.keys.keylog import LARGEST_KEY_LOG, SessionKey, parse_session_key, read_key_log
 from analyzer.keys.model import FirmwareReading, Key, KeyFile, KeyFileError, Role
@@ -59,6 +60,7 @@ class KeyRing:
         self.loose_session_keys: tuple[SessionKey, ...] = ()
         self._by_modulus: dict[int, Key] = {}
         self._by_device: dict[str, tuple[Key, ...]] = {}
+        self._in_table: dict[bytes, Key] = {}
 
     @classmethod
     def load(
@@ -72,10 +74,11 @@ class KeyRing:
     ) -> KeyRing:
         """Read key files and folders (``paths``: any role), key logs, and session keys given as digits.
 
-        ``device_keys`` and ``server_keys`` are read like ``paths``; they only add a warning when the content
-        is of the other role. Files in a folder that are no keys are passed over; folders inside it are not
-        searched. Raises `KeyFileError` for a path that cannot be read, a wrong password, digits that are no
-        session key, and when nothing of all that was named is usable.
+        ``device_keys`` and ``server_keys`` are read like ``paths``; they only add a warning when the content is
+        of the other role. Files in a folder that are no keys are passed over; folders inside it are not
+        searched. A ``devices.csv`` in a folder tells which device has which of its keys. Raises `KeyFileError`
+        for a path that cannot be read, a wrong password, digits that are no session key, and when nothing of
+        all that was named is usable.
         """
         loader = _Loader(password)
         for path in paths:
@@ -118,6 +121,15 @@ class KeyRing:
     def keys_of_device(self, device_id: str) -> tuple[Key, ...]:
         """Return the keys in files whose names carry this device id (24 hex digits), as servers name them."""
         return self._by_device.get(device_id.lower(), ())
+
+    def likely_keys(self, device_id: str) -> tuple[Key, ...]:
+        """Return the keys to try first on a device (24 hex digits): by file name, then by a table of devices.
+
+        Tables go out of date, so what one says is good for the order of trying alone.
+        """
+        named = self.keys_of_device(device_id)
+        listed = self._in_table.get(bytes.fromhex(device_id)) if self._in_table else None
+        return named if listed is None else (*named, listed)
 
     def session_keys_for(self, nonce: bytes | None) -> tuple[SessionKey, ...]:
         """Return the session keys worth trying for a conversation, those logged with its nonce first."""
@@ -207,6 +219,7 @@ class _Loader:
         self.logged: dict[bytes, tuple[SessionKey, ...]] = {}
         self.loose: list[SessionKey] = []
         self.asked = False
+        self.tables: list[str] = []
         self.named: dict[int, str] = {}  # private keys of files named one by one, and which file had it first
 
     def add(self, path: str | os.PathLike[str], option: str, wanted: Role | None = None) -> None:
@@ -248,6 +261,8 @@ class _Loader:
                 self.files[path] = file
             else:
                 self.skipped[path] = file
+                if os.path.basename(path).lower() == DEVICE_TABLE:
+                    self.tables.append(path)
         if found:
             return
         if not paths:
@@ -303,10 +318,28 @@ class _Loader:
         for key in merged.values():
             for device_id in key.device_ids:
                 ring._by_device[device_id] = (*ring._by_device.get(device_id, ()), key)
+        self._read_tables(ring)
         if self.asked and not ring:
             raise KeyFileError(self.problems[0] if self.problems else "no key in what was given")
         ring.warnings = tuple(self.warnings + self.problems)
         return ring
+
+    def _read_tables(self, ring: KeyRing) -> None:
+        """Read which device has which key; only now, because the private half may lie in another file."""
+        if not self.tables:
+            return
+        by_path = {
+            os.path.normpath(path): ring._by_modulus[file.keys[0].n] for path, file in self.files.items() if file.keys
+        }
+        for path in self.tables:
+            try:
+                with open(path, "rb") as stream:
+                    found, warnings = read_device_table(stream, path, by_path)
+            except OSError as error:
+                self.warnings.append(_unreadable(path, error))
+                continue
+            ring._in_table |= found
+            self.warnings += warnings
 
 
 def _merged(finds: list[Key]) -> Key:

@@ -27,6 +27,9 @@ PROBLEMS: Final = {
 }
 """Why there is nothing to tell."""
 
+_DECODER: Final = json.JSONDecoder(parse_float=str, parse_constant=str)
+"""Fractions and NaN have no place in a description; as text they can do no harm further on."""
+ESCAPE: Final = b"\\u"
 _STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
 MODULE_KEYS: Final = {
@@ -91,8 +94,10 @@ def _read_object(payload: bytes) -> dict[str, Any] | str:
     """Return the JSON object in ``payload``, or a phrase that says why there is none."""
     if len(payload) > LARGEST_DESCRIPTION:
         return PROBLEMS["too_long"]
+    # Few brackets cannot nest deeply, wherever they stand.
+    few = payload.count(b"[") + payload.count(b"{") <= DEEPEST_DESCRIPTION
     depth = 0
-    for match in _STRING_OR_BRACKET.finditer(payload):
+    for match in () if few else _STRING_OR_BRACKET.finditer(payload):
         found = match.group()
         if found in (b"[", b"{"):
             depth += 1
@@ -101,12 +106,13 @@ def _read_object(payload: bytes) -> dict[str, Any] | str:
         elif found in (b"]", b"}"):
             depth -= 1
     try:
-        # Fractions and NaN have no place in a description; as text they can do no harm further on.
-        value = json.loads(payload.decode("utf-8", "replace"), parse_float=str, parse_constant=str)
+        value = _DECODER.decode(payload.decode("utf-8", "replace"))
     except ValueError:
         return PROBLEMS["not_json"]
     if not isinstance(value, dict):
         return PROBLEMS["no_object"]
+    if ESCAPE not in payload:
+        return value
     # A lone surrogate ("\ud800") is legal JSON, but no text that could be written anywhere.
     written: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return written

@@ -6,10 +6,26 @@ have no path: an ACK belongs to the other side's request of that id, a separate 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from analyzer.coap import ACK, CODE_TEXTS, CON, EMPTY, NON, TYPE_NAMES, CoapMessage, CoapTail, decode, decode_tail
+from analyzer.coap import (
+    ACK,
+    CODE_TEXTS,
+    CON,
+    EMPTY,
+    HEADER_SIZE,
+    NON,
+    PAYLOAD_MARKER,
+    RST,
+    TYPE_NAMES,
+    CoapMessage,
+    CoapTail,
+    decode,
+    decode_tail,
+)
 from analyzer.message_table import DEVICE, MISCODED_ERRORS, SERVER, SYSTEM_EVENT_PREFIX
 from analyzer.messages.peers import (
     G2B_OR_G2C,
@@ -26,10 +42,8 @@ from analyzer.messages.routes import (
     UNNAMED,
     Route,
     answer_route,
-    generic_name,
-    is_error,
-    request_route,
 )
+from analyzer.messages.shapes import SHAPES, Shape, shape_of
 from analyzer.messages.values import Values, variable_value
 
 MOST_OUTSTANDING: Final = 512
@@ -54,6 +68,8 @@ class Request:
     subject: Any
     confirmable: bool
     answered: bool = False
+    heard: bool = False
+    """Something came in answer, be it only an acknowledgement."""
 
     @property
     def name(self) -> str | None:
@@ -61,30 +77,117 @@ class Request:
         return self.route.name or None
 
 
-@dataclass(slots=True)
 class SparkMessage:
-    """One message, named and explained. Not frozen: one is made per frame, and freezing is slow.
+    """One message, named and explained.
 
     ``index`` counts the conversation's messages from 0; ``packet`` and ``time_ns`` (since 1970) are those of
     the packet that completed it; ``direction`` is the sender. ``name`` is None when no row of the table fits
     or the front is lost. ``answers`` is the index of the request, ``answers_packet`` its packet and
     ``answer_ns`` the time between the two. When ``missing`` bytes at the front are lost, ``coap`` and all
     that is read from it is None, and ``tail`` says what is left.
+
+    One is made per frame, and most are never asked for more than their name: what the bytes say is read when somebody
+    wants it.
     """
 
-    index: int
-    packet: int
-    time_ns: int
-    direction: str
-    name: str | None
-    coap: CoapMessage | None
-    plaintext: bytes
-    values: Values
-    answers: int | None = None
-    answers_packet: int | None = None
-    answer_ns: int | None = None
-    missing: int = 0
-    tail: CoapTail | None = None
+    __slots__ = (
+        "_coap",
+        "_values",
+        "answer_ns",
+        "answers",
+        "answers_packet",
+        "direction",
+        "index",
+        "missing",
+        "name",
+        "packet",
+        "plaintext",
+        "shape",
+        "tail",
+        "time_ns",
+    )
+
+    def __init__(  # noqa: PLR0917 - only `MessageReader` makes them, by the thousand, and names cost a third more
+        self,
+        index: int,
+        packet: int,
+        time_ns: int,
+        direction: str,
+        name: str | None,
+        shape: Shape | None,
+        coap: CoapMessage | None,
+        plaintext: bytes,
+        values: Values | None,
+        answers: int | None = None,
+        answers_packet: int | None = None,
+        answer_ns: int | None = None,
+        missing: int = 0,
+        tail: CoapTail | None = None,
+    ) -> None:
+        self.index = index
+        self.packet = packet
+        self.time_ns = time_ns
+        self.direction = direction
+        self.name = name
+        self.shape = shape
+        self._coap = coap
+        self.plaintext = plaintext
+        self._values = values
+        self.answers = answers
+        self.answers_packet = answers_packet
+        self.answer_ns = answer_ns
+        self.missing = missing
+        self.tail = tail
+
+    def __repr__(self) -> str:
+        return f"<SparkMessage {self.index}: {self.name} from the {self.direction}, packet {self.packet}>"
+
+    def __reduce__(self) -> tuple[Callable[..., SparkMessage], tuple[Any, ...]]:
+        told = (self.index, self.packet, self.time_ns, self.direction, self.name, self.shape is not None, self.coap)
+        answered = (self.answers, self.answers_packet, self.answer_ns, self.missing, self.tail)
+        return _from_another_process, (*told, self.plaintext, self.values, *answered)
+
+    @property
+    def coap(self) -> CoapMessage | None:
+        """The message as CoAP; None when its front is lost."""
+        shape = self.shape
+        return self._coap if self._coap is not None or shape is None else self.decoded(shape)
+
+    def decoded(self, shape: Shape) -> CoapMessage:
+        """Return the message as CoAP, its ``shape`` being known."""
+        if self._coap is None:
+            data, body = self.plaintext, shape.body
+            marker = data.find(PAYLOAD_MARKER, body)
+            self._coap = CoapMessage(
+                1,
+                shape.kind,
+                shape.code,
+                data[2] << 8 | data[3],
+                data[HEADER_SIZE:body],
+                shape.options,
+                b"" if marker < 0 else data[marker + 1 :],
+                shape.anomalies,
+            )
+        return self._coap
+
+    @property
+    def values(self) -> Values:
+        """What it says, as named fields that JSON can hold."""
+        values = self._values
+        if values is None:
+            shape = self.shape
+            values = {} if shape is None or shape.read is None else shape.read(self.decoded(shape))
+            self._values = values
+        return values
+
+    @values.setter
+    def values(self, values: Values) -> None:
+        self._values = values
+
+    def slim(self) -> None:
+        """Let go of what can be read again."""
+        if self.shape is not None and self.shape.read is not None:
+            self._values = None
 
     @property
     def whole(self) -> bool:
@@ -127,6 +230,22 @@ class SparkMessage:
         return None if self.coap is None else self.coap.payload
 
 
+def _from_another_process(  # noqa: PLR0917 - as `SparkMessage` takes them
+    index: int,
+    packet: int,
+    time_ns: int,
+    direction: str,
+    name: str | None,
+    shaped: bool,
+    coap: CoapMessage | None,
+    plaintext: bytes,
+    *rest: Any,
+) -> SparkMessage:
+    """Make a message anew; shapes are each process's own."""
+    shape = shape_of(direction, plaintext, coap) if shaped and coap is not None else None
+    return SparkMessage(index, packet, time_ns, direction, name, shape, coap, plaintext, *rest)
+
+
 @dataclass(slots=True)
 class _Outstanding:
     """What one side has asked and not been answered, oldest first."""
@@ -142,8 +261,23 @@ class MessageReader:
 
     ``generation`` (``G1a`` to ``G2d``, or ``G2b or G2c``), ``firmware`` (the range of releases),
     ``server_dialect`` (``legacy`` or ``community``) and ``id_order`` (see `peers.id_order_of`) are None until
-    a message has told them. ``forgotten`` counts requests dropped at `MOST_OUTSTANDING`.
+    a message has told them. ``forgotten`` counts requests dropped at `MOST_OUTSTANDING`, ``unheard`` the confirmable
+    messages, by name ("" for those without), to which nothing came in answer yet, ``count`` all messages.
     """
+
+    __slots__ = (
+        "_hello_seen",
+        "_salt",
+        "_sides",
+        "_variable_types",
+        "count",
+        "firmware",
+        "forgotten",
+        "generation",
+        "id_order",
+        "server_dialect",
+        "unheard",
+    )
 
     def __init__(self, salt: bytes | None = None) -> None:
         self.generation: str | None = None
@@ -151,8 +285,9 @@ class MessageReader:
         self.server_dialect: str | None = None
         self.id_order: str | None = None
         self.forgotten = 0
+        self.unheard: Counter[str] = Counter()
         self._salt = salt
-        self._count = 0
+        self.count = 0
         self._hello_seen = False
         self._variable_types: dict[str, Any] = {}
         self._sides = {DEVICE: _Outstanding(), SERVER: _Outstanding()}
@@ -170,60 +305,83 @@ class MessageReader:
         ``sender`` is ``device`` or ``server``; ``missing`` the number of bytes lost at the message's front,
         ``plaintext`` then being the rest of it.
         """
-        index = self._count
-        self._count = index + 1
+        index = self.count
+        self.count = index + 1
         if missing:
             tail = decode_tail(plaintext, missing)
             values: Values = {"tail_text": tail.text}
             return SparkMessage(
-                index, packet, time_ns, sender, None, None, plaintext, values, missing=missing, tail=tail
+                index, packet, time_ns, sender, None, None, None, plaintext, values, None, None, None, missing, tail
             )
-        coap = decode(plaintext)
-        if coap.anomalies and not coap.well_formed:
-            anomalies = {"anomalies": [str(anomaly) for anomaly in coap.anomalies]}
-            return SparkMessage(index, packet, time_ns, sender, None, coap, plaintext, anomalies)
+        shape: Shape | None = None
+        coap: CoapMessage | None = None
+        size = len(plaintext)
+        if size >= HEADER_SIZE:
+            start = HEADER_SIZE + (plaintext[0] & 15)
+            end = plaintext.find(PAYLOAD_MARKER, start)
+            if end < 0:
+                end = size
+            # Of a message without a code there is no shape unless it ends where its options would begin.
+            if start <= end and (plaintext[1] or size == start):
+                shape = SHAPES[sender].get(plaintext[:2] + plaintext[start:end])
+                if end == size - 1 and shape is not None:
+                    coap = decode(plaintext)  # a marker with nothing behind it is not in the shape
+        if shape is None:
+            coap = decode(plaintext)
+            if coap.anomalies and not coap.well_formed:
+                if coap.type == CON:
+                    self.unheard[UNNAMED.name] += 1
+                anomalies: Values = {"anomalies": [str(anomaly) for anomaly in coap.anomalies]}
+                return SparkMessage(index, packet, time_ns, sender, None, None, coap, plaintext, anomalies)
+            shape = shape_of(sender, plaintext, coap)
 
-        kind, code = coap.type, coap.code
         request: Request | None = None
-        route: Route | None
-        if kind < ACK and code < FIRST_RESPONSE:
-            route = request_route(sender, coap)
-            name = None if route is None else route.name
-            values = route.read(coap) if route is not None and route.read is not None else {}
+        name, route = shape.name, shape.route
+        if shape.is_request:
+            message = SparkMessage(index, packet, time_ns, sender, name, shape, coap, plaintext, None)
         else:
-            request = self._find_request(sender, coap)
-            route = answer_route(sender, coap, None if request is None else request.route)
-            name = generic_name(coap) if route is None else route.name
+            request = self._find_request(sender, shape, plaintext)
+            if request is None:
+                message = SparkMessage(index, packet, time_ns, sender, name, shape, coap, plaintext, None)
+                # A bare acknowledgement can be that of a dozen messages, and it is the most frequent message of all.
+                if shape.code != EMPTY:
+                    route = answer_route(sender, message.decoded(shape))
+                    if route is not None:
+                        message.name = name = route.name
+            else:
+                if shape.kind != RST:
+                    route = request.route.answered_with(shape.key)
+                    if route is not None:
+                        name = route.name
+                message = SparkMessage(
+                    index,
+                    packet,
+                    time_ns,
+                    sender,
+                    name,
+                    shape,
+                    coap,
+                    plaintext,
+                    None,
+                    request.index,
+                    request.packet,
+                    time_ns - request.time_ns,
+                )
             # Half of all messages are bare acknowledgements, which say nothing more.
-            values = {} if code == EMPTY else self._answer_values(coap, route, request)
-
-        if request is None:
-            message = SparkMessage(index, packet, time_ns, sender, name, coap, plaintext, values)
-        else:
-            message = SparkMessage(
-                index,
-                packet,
-                time_ns,
-                sender,
-                name,
-                coap,
-                plaintext,
-                values,
-                request.index,
-                request.packet,
-                time_ns - request.time_ns,
-            )
-            self._settle(sender, coap, route, request)
-        if kind == CON or (kind == NON and route is not None and route.by_id):
-            self._remember(sender, message, coap, route or UNNAMED)
+            if shape.code != EMPTY:
+                message.values = self._answer_values(message.decoded(shape), shape, route, request)
+            if request is not None:
+                self._settle(sender, shape, route, request)
+        if shape.kind == CON or (shape.kind == NON and route is not None and route.by_id):
+            self._remember(sender, message, shape, route or UNNAMED)
         if sender == SERVER:
             if self.server_dialect is None:
-                self.server_dialect = server_dialect_of(coap, name, request is not None)
+                self.server_dialect = server_dialect_of(message.decoded(shape), name, request is not None)
         elif name == "Hello" and not self._hello_seen:
             self._hello_seen = True
-            self._learn_from_hello(coap, values)
+            self._learn_from_hello(message.decoded(shape), message.values)
         elif name in DESCRIPTIONS:
-            self._variable_types = values["variables"] or self._variable_types
+            self._variable_types = message.values["variables"] or self._variable_types
         return message
 
     def unanswered(self, sender: str) -> list[Request]:
@@ -240,20 +398,30 @@ class MessageReader:
         }
         return [waiting[index] for index in sorted(waiting)]
 
-    def _find_request(self, sender: str, coap: CoapMessage) -> Request | None:
+    def forget(self) -> None:
+        """Let go of the requests that wait: the conversation has ended, and only what was learnt stays."""
+        self._sides, self._variable_types = _NO_SIDES, _NO_TYPES
+
+    def _find_request(self, sender: str, shape: Shape, plaintext: bytes) -> Request | None:
         asked = self._sides[OTHER_SIDE[sender]]
-        if coap.type < ACK:
-            return asked.by_token.get(coap.token)
-        request = asked.by_id.get(coap.message_id)
-        if coap.token and coap.code >= FIRST_RESPONSE and (request is None or request.token != coap.token):
-            # The second of two Describe answers has an id from nowhere, perhaps even that of another request.
-            return asked.by_token.get(coap.token, request)
+        if shape.kind < ACK:
+            return asked.by_token.get(plaintext[HEADER_SIZE : shape.body])
+        request = asked.by_id.get(plaintext[2] << 8 | plaintext[3])
+        if shape.body > HEADER_SIZE and shape.code >= FIRST_RESPONSE:
+            token = plaintext[HEADER_SIZE : shape.body]
+            if request is None or request.token != token:
+                # The second of two Describe answers has an id from nowhere, perhaps even that of another request.
+                return asked.by_token.get(token, request)
         return request
 
-    def _settle(self, sender: str, coap: CoapMessage, route: Route | None, request: Request) -> None:
+    def _settle(self, sender: str, shape: Shape, route: Route | None, request: Request) -> None:
         """Stop waiting for what has come, and no earlier: a refused call may still return (5.4.10)."""
         asked = self._sides[OTHER_SIDE[sender]]
-        if coap.type >= ACK and asked.by_id.get(request.message_id) is request:
+        if not request.heard:
+            request.heard = True
+            if request.confirmable:
+                self.unheard[request.route.name] -= 1
+        if shape.kind >= ACK and asked.by_id.get(request.message_id) is request:
             del asked.by_id[request.message_id]
         if not request.route.by_token:
             request.answered = True
@@ -261,29 +429,34 @@ class MessageReader:
             request.answered = True
             if not route.repeats and asked.by_token.get(request.token) is request:
                 del asked.by_token[request.token]
-        elif is_error(coap):
+        elif shape.is_error:
             request.answered = True
 
-    def _remember(self, sender: str, message: SparkMessage, coap: CoapMessage, route: Route) -> None:
-        values = message.values
+    def _remember(self, sender: str, message: SparkMessage, shape: Shape, route: Route) -> None:
+        data = message.plaintext
+        subject = shape.subject
+        if not shape.is_request:
+            subject = message.values.get("name", message.values.get("index"))
+        confirmable = shape.kind == CON
+        if confirmable:
+            self.unheard[route.name] += 1
         request = Request(
             message.index,
             message.packet,
             message.time_ns,
-            coap.message_id,
-            coap.token,
+            data[2] << 8 | data[3],
+            data[HEADER_SIZE : shape.body],
             route,
-            values.get("name", values.get("index")),
-            coap.type == CON,
+            subject,
+            confirmable,
         )
         side = self._sides[sender]
-        self.forgotten += _put(side.by_id, coap.message_id, request)
+        self.forgotten += _put(side.by_id, request.message_id, request)
         if route.by_token:
-            _put(side.by_token, coap.token, request)
+            _put(side.by_token, request.token, request)
 
-    def _answer_values(self, coap: CoapMessage, route: Route | None, request: Request | None) -> Values:
-        code = coap.code
-        failed = is_error(coap)
+    def _answer_values(self, coap: CoapMessage, shape: Shape, route: Route | None, request: Request | None) -> Values:
+        code, failed = shape.code, shape.is_error
         values: Values = {}
         if route is not None:
             if route.name in _ABOUT_SUBJECT:
@@ -323,6 +496,10 @@ class MessageReader:
         if self._salt is not None:
             self.id_order = id_order_of(coap.message_id, self._salt)
         self.generation, self.firmware = generation_of(len(coap.payload), values, self.id_order)
+
+
+_NO_SIDES: Final[dict[str, _Outstanding]] = {}
+_NO_TYPES: Final[dict[str, Any]] = {}
 
 
 def _put(requests: dict[Any, Request], key: object, request: Request) -> int:

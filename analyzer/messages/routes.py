@@ -34,6 +34,7 @@ class Route:
     """A row of the table as one sender uses it, with everything that is looked up per message."""
 
     __slots__ = (
+        "_found",
         "ack",
         "answers",
         "by_id",
@@ -42,12 +43,14 @@ class Route:
         "name",
         "read",
         "repeats",
+        "sender",
         "separate",
         "spec",
     )
 
     def __init__(self, spec: MessageSpec, sender: str) -> None:
         self.spec = spec
+        self.sender = sender
         self.name = spec.name
         self.repeats = spec.repeats
         self.read: Callable[[CoapMessage], Values] | None = READERS.get((sender, spec.name))
@@ -57,6 +60,10 @@ class Route:
         self.has_content = spec.types != ("ACK",)
         self.by_id = False
         self.by_token = False
+        self._found: dict[int, Route | None] = {}
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Route], tuple[str, str]]:
+        return _route_named, (self.sender, self.name)  # another process has its own, linked like these
 
     def link(self, answers: Iterable[Route]) -> None:
         """Learn which rows answer this one, and by what an answer will be recognised."""
@@ -69,6 +76,18 @@ class Route:
                 self.separate = self.separate or route
         self.by_id = self.ack is not None
         self.by_token = self.separate is not None
+
+    def answered_with(self, looks: int) -> Route | None:
+        """Return the row of an answer to this one, by its type and code in one number; None when there is none."""
+        if looks not in self._found:
+            kind, code = looks >> 8, looks & 0xFF
+            route = self.answers.get(looks)
+            if route is None and kind == ACK:
+                route = self.ack
+            elif route is None and is_error(kind, code):
+                route = self.separate
+            self._found[looks] = route
+        return self._found[looks]
 
     def looks(self) -> list[int]:
         """Return type and code in one number, for each pair that the row has."""
@@ -83,6 +102,11 @@ class Route:
 ROUTES: Final = {(sender, spec.name): Route(spec, sender) for spec in MESSAGES for sender in spec.senders}
 UNNAMED: Final = Route(MessageSpec("", (), (), ()), "")
 """Stands in for a confirmable message that is in no row, so that its acknowledgement still finds it."""
+
+
+def _route_named(sender: str, name: str) -> Route:
+    return ROUTES[sender, name] if name else UNNAMED
+
 
 _BY_PATH: Final[dict[str, dict[int, Route]]] = {DEVICE: {}, SERVER: {}}
 """Sender, then code and path letter in one number, to the row of a request."""
@@ -107,10 +131,9 @@ def _fill_tables() -> None:
 _fill_tables()
 
 
-def is_error(coap: CoapMessage) -> bool:
+def is_error(kind: int, code: int) -> bool:
     """Tell whether an answer refuses: by its code, or by one that says so by mistake (9.3, 9.5)."""
-    code = coap.code
-    return FIRST_ERROR <= code < BEHIND_ERRORS or (code in MISCODED and coap.type == ACK)
+    return FIRST_ERROR <= code < BEHIND_ERRORS or (code in MISCODED and kind == ACK)
 
 
 def request_route(sender: str, coap: CoapMessage) -> Route | None:
@@ -124,19 +147,11 @@ def request_route(sender: str, coap: CoapMessage) -> Route | None:
     return None
 
 
-def answer_route(sender: str, coap: CoapMessage, asked: Route | None) -> Route | None:
-    """Return the row of an answer: by the row ``asked`` that it answers, or by its looks alone."""
+def answer_route(sender: str, coap: CoapMessage) -> Route | None:
+    """Return the row of an answer whose request is not known, by its looks alone. It has a code or is a Reset."""
     if coap.type == RST:
-        return ROUTES[sender, "Reset"] if coap.code == EMPTY else None
-    key = coap.type << 8 | coap.code
-    if asked is not None:
-        route = asked.answers.get(key)
-        if route is None and coap.type == ACK:
-            return asked.ack
-        return asked.separate if route is None and is_error(coap) else route
-    # A bare acknowledgement can be that of a dozen messages, and it is the most frequent message of all.
-    if coap.code == EMPTY:
         return None
+    key = coap.type << 8 | coap.code
     size = len(coap.payload)
     fitting = [route for route in _ANSWERS[sender].get(key, ()) if route.fits(size)]
     if len(fitting) > 1 and size:
@@ -153,13 +168,12 @@ def _describes(payload: bytes) -> bool:
     return told["functions"] is not None and told["variables"] is not None
 
 
-def generic_name(coap: CoapMessage) -> str | None:
+def generic_name(kind: int, code: int) -> str | None:
     """Name an answer of which only the kind can be told; None for codes that the protocol does not have."""
-    code = coap.code
-    if coap.type == RST:
+    if kind == RST:
         return None
-    if is_error(coap):
-        return (ERROR_ACK_OF_UNKNOWN if coap.type == ACK else ERROR_RESPONSE_TO_UNKNOWN).name
-    if coap.type == ACK and code in (EMPTY, CHANGED):
+    if is_error(kind, code):
+        return (ERROR_ACK_OF_UNKNOWN if kind == ACK else ERROR_RESPONSE_TO_UNKNOWN).name
+    if kind == ACK and code in (EMPTY, CHANGED):
         return ACK_OF_UNKNOWN.name
     return RESPONSE_TO_UNKNOWN.name if FIRST_RESPONSE <= code < BEHIND_SUCCESS else None

@@ -71,7 +71,7 @@ class CoapTcpReader:
     bytes.
     """
 
-    __slots__ = ("_begun", "_desegment", "_head", "_hole", "_kept", "_missing", "_received", "offset")
+    __slots__ = ("_begun", "_desegment", "_head", "_hole", "_kept", "_received", "missing", "offset")
 
     def __init__(self, *, desegment: bool = True) -> None:
         self._desegment = desegment
@@ -80,7 +80,7 @@ class CoapTcpReader:
         self._begun = 0
         self._kept = bytearray()
         self._received = 0
-        self._missing = 0
+        self.missing = 0
         """Bytes that the unfinished message still lacks; -1: one more segment is wanted, of any size."""
         self._head: Head | None = None
         self._hole = False
@@ -102,13 +102,13 @@ class CoapTcpReader:
         start, self.offset = self.offset, self.offset + len(payload)
         if not payload:
             return Row(packet, None)
-        if not self._missing:
+        if not self.missing:
             reading = self._parse(payload, start)
             return self._row(packet, [reading] if reading else [], swallowed=False)
 
-        taken = len(payload) if self._missing < 0 else min(self._missing, len(payload))
+        taken = len(payload) if self.missing < 0 else min(self.missing, len(payload))
         self._keep(payload[:taken])
-        if self._missing > 0:
+        if self.missing > 0:
             return Row(packet, None, swallowed=True, waiting=True)
         first = self._finish()
         readings = [first] if first else []
@@ -119,6 +119,17 @@ class CoapTcpReader:
                 readings.append(following)
         return self._row(packet, readings, swallowed=True)
 
+    def swallow(self, payload: bytes) -> None:
+        """Take a segment that the unfinished message swallows without becoming whole (``missing`` says what it lacks).
+
+        Its row says nothing.
+        """
+        self.offset += len(payload)
+        self._received += len(payload)
+        self.missing -= len(payload)
+        if len(self._kept) < LARGEST_MESSAGE_KEPT:
+            self._kept += payload[: LARGEST_MESSAGE_KEPT - len(self._kept)]
+
     def _row(self, packet: int, readings: list[Reading], *, swallowed: bool) -> Row:
         return Row(
             packet,
@@ -126,7 +137,7 @@ class CoapTcpReader:
             tuple(readings),
             any(reading.malformed for reading in readings),
             swallowed,
-            self._missing != 0,
+            self.missing != 0,
         )
 
     def _parse(self, data: bytes, offset: int) -> Reading | None:
@@ -139,26 +150,26 @@ class CoapTcpReader:
             self._begun, self._head, self._hole = offset, head, False
             self._kept = bytearray(data[:LARGEST_MESSAGE_KEPT])
             self._received = len(data)
-            self._missing = head.total - len(data) if head else -1
+            self.missing = head.total - len(data) if head else -1
         return None
 
     def _keep(self, data: bytes) -> None:
         self._kept += data[: LARGEST_MESSAGE_KEPT - len(self._kept)]
         self._received += len(data)
-        if self._missing > 0:
-            self._missing -= len(data)
+        if self.missing > 0:
+            self.missing -= len(data)
             return
         # The head was incomplete; now it is there, or one more segment is wanted again.
         self._head = read_head(self._kept)
         if self._head:
-            self._missing = max(0, self._head.total - self._received)
+            self.missing = max(0, self._head.total - self._received)
 
     def _finish(self) -> Reading | None:
-        if self._missing < 0:
+        if self.missing < 0:
             return None
         data, head = bytes(self._kept), self._head
         hole = self._hole
-        self._kept, self._head, self._missing = bytearray(), None, 0
+        self._kept, self._head, self.missing = bytearray(), None, 0
         if hole or head is None:
             return None
         reading = _reading(data, head, self._begun, names.MALFORMED)
@@ -170,13 +181,13 @@ class CoapTcpReader:
     def _skip(self, length: int) -> None:
         """Pass over bytes that TCP never handed on: they stay missing inside the message that spans them."""
         self.offset += length
-        if not self._missing:
+        if not self.missing:
             return
         self._hole = True
-        if self._missing < 0 or length >= self._missing:
-            self._kept, self._head, self._missing = bytearray(), None, 0
+        if self.missing < 0 or length >= self.missing:
+            self._kept, self._head, self.missing = bytearray(), None, 0
         else:
-            self._missing -= length
+            self.missing -= length
 
 
 def _reading(data: bytes, head: Head, offset: int, malformed_mark: str) -> Reading:

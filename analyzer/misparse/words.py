@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,13 +19,28 @@ MOST_ALARMING: Final = 2
 that repeats most. The rest is left out."""
 
 
+_NO_CODE: Final = 256
+_MALFORMED: Final = 512
+"""Beyond the codes (0 to 255): a message that ends before its own, and one that is malformed besides."""
+PLAIN: Final = 16
+"""A first byte below this begins a message that is nothing but a code byte and a token of so many bytes: that is how
+the length field of every frame under 4 KiB reads, and so of every frame there is."""
+
+
 @dataclass(slots=True)
-class _Group:
-    text: str
-    packet: int
-    malformed: bool
-    alarming: bool
-    count: int = 0
+class RowsSeen:
+    """What is kept of the CoAP rows of one conversation: how many, the first packets, and the line (see `RowWords`)."""
+
+    total: int
+    packets: tuple[int, ...]
+    line: str | None
+
+    def words(self) -> str | None:
+        """Return the line, None when every row is a TCP row."""
+        return self.line
+
+
+NO_ROWS: Final = RowsSeen(0, (), None)
 
 
 class RowWords:
@@ -35,41 +50,91 @@ class RowWords:
     "Malformed Packet" first. Printable, under 500 characters. Memory is bounded by the number of code names.
     """
 
-    __slots__ = ("_few", "_groups", "total")
+    __slots__ = ("_few", "_firsts", "_texts", "counts", "many")
 
     def __init__(self) -> None:
-        self.total = 0
-        self._few: list[tuple[int, str]] = []
-        self._groups: dict[str, _Group] = {}
+        self.many = False  # whether the first few are all there
+        self.counts: dict[int, int] = {}  # rows by what they are named for: the code, and whether they are malformed
+        self._firsts: dict[int, int] = {}  # the first packet of each
+        self._texts: dict[int, str] = {}  # and its text, where that is more than the name and there is no second
+        self._few: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many packets are shown as CoAP."""
+        return sum(self.counts.values())
 
     @property
     def packets(self) -> tuple[int, ...]:
         """The first packets that are shown as CoAP."""
         return tuple(packet for packet, _ in self._few)
 
+    def finish(self) -> RowsSeen:
+        """Return what is kept of it when no more rows come."""
+        return RowsSeen(self.total, self.packets, self.words()) if self.counts else NO_ROWS
+
     def take(self, row: Row) -> None:
         """Take the next row; one that stays a TCP row does not count."""
         if row.text is None:
             return
-        self.total += 1
-        if self.total <= FEW_ROWS:
-            self._few.append((row.packet, quotable(row.text)))
         # The row's name is its first code, so groups are at most the 256 codes, each malformed or not.
         code = row.readings[0].code if row.readings else None
-        name = ("" if code is None else code_name(code)) + (MALFORMED if row.malformed else "")
-        group = self._groups.get(name)
-        if group is None:
-            alarming = row.malformed or (code not in {0, None} and code in CODE_NAMES)
-            group = self._groups[name] = _Group(quotable(row.text), row.packet, row.malformed, alarming)
-        elif group.count == 1:
-            group.text = quotable(name)
-        group.count += 1
+        self._take((_NO_CODE if code is None else code) + _MALFORMED * row.malformed, row.packet, row.text)
+
+    def take_plain(self, payload: bytes, packet: int) -> None:
+        """Take the row of a segment that begins with a plain message (see `PLAIN`), and has all of it."""
+        code = payload[1]
+        count = self.counts.get(code, 0)
+        if count and self.many:
+            self.counts[code] = count + 1
+            self._texts.pop(code, None)
+            return
+        token = payload[2 : 2 + payload[0]]
+        self._take(code, packet, f"{code_name(code)}, TKN:{token.hex(' ')}" if token else code_name(code))
+
+    def _take(self, name: int, packet: int, text: str) -> None:
+        if not self.many:
+            self._few += ((packet, quotable(text)),)
+            self.many = len(self._few) == FEW_ROWS
+        count = self.counts[name] = self.counts.get(name, 0) + 1
+        if count > 1:
+            self._texts.pop(name, None)
+            return
+        self._firsts[name] = packet
+        if text != _name(name):
+            self._texts[name] = quotable(text)
 
     def words(self) -> str | None:
         """Return the line, None when every row is a TCP row."""
-        if not self.total:
+        if not self.counts:
             return None
-        return _listed(self._few) if self.total <= FEW_ROWS else _grouped(list(self._groups.values()))
+        return _listed(self._few) if self.total <= FEW_ROWS else _grouped(self._groups())
+
+    def _groups(self) -> list[_Group]:
+        return [
+            _Group(
+                self._texts.get(name) or quotable(_name(name)),
+                self._firsts[name],
+                name >= _MALFORMED,
+                name >= _MALFORMED or (name != 0 and name in CODE_NAMES),
+                count,
+            )
+            for name, count in self.counts.items()
+        ]
+
+
+def _name(name: int) -> str:
+    code = name % _MALFORMED
+    return ("" if code == _NO_CODE else code_name(code)) + (MALFORMED if name >= _MALFORMED else "")
+
+
+@dataclass(slots=True)
+class _Group:
+    text: str
+    packet: int
+    malformed: bool
+    alarming: bool
+    count: int
 
 
 def rows_in_words(rows: Iterable[Row]) -> str | None:
@@ -91,7 +156,7 @@ def quotable(text: str) -> str:
     return printable(text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 3] + "...")
 
 
-def _listed(few: list[tuple[int, str]]) -> str:
+def _listed(few: Sequence[tuple[int, str]]) -> str:
     packets = ", ".join(str(packet) for packet, _ in few)
     texts = ", ".join(f'"{text}"' for _, text in few)
     return f"packet {packets} reads {texts}" if len(few) == 1 else f"packets {packets} read {texts}"

@@ -135,7 +135,7 @@ class Decoder:
                     )
             elif version_size == 0x45 and protocol == UDP and kind == IPV4 and not fragment & 0x3FFF:
                 size = seq >> 16  # that is where a datagram has its length
-                length = min(total - SMALLEST_UDP, size - UDP_HEADER)
+                length = (total if total - 20 < size else size + 20) - SMALLEST_UDP
                 if length >= 0 and VXLAN_PORT not in (source_port, target_port):
                     end = 14 + SMALLEST_UDP + length
                     return Datagram(

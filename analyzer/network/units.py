@@ -75,6 +75,11 @@ class Segment:
         near, far = (self.source, self.source_port), (self.target, self.target_port)
         return (*near, *far) if near <= far else (*far, *near)
 
+    @property
+    def ends(self) -> bytes:
+        """Both ends as the headers have them: addresses, then ports."""
+        return self.source + self.target + self.source_port.to_bytes(2) + self.target_port.to_bytes(2)
+
     def checksum_good(self) -> bool | None:
         """Return True or False, or None when it cannot be judged.
 

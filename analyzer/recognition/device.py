@@ -173,7 +173,7 @@ def _frame_size(c: Conversation) -> Clue | None:
     device = c.sides[Sender.DEVICE]
     if holes_of(c, server=False) or device.frames == device.dead:
         return None
-    longest = max(device.sizes, default=0) - LENGTH_PREFIX
+    longest = device.longest - LENGTH_PREFIX
     if longest <= LARGEST_FROM_CORE:
         return None
     able = fits(*PHOTONS)

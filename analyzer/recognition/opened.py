@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from analyzer.catalogue import GENERATIONS
@@ -57,17 +57,22 @@ def device_clues(c: Conversation) -> Iterator[Clue]:
         )
     if secrets.reader is None:
         return
-    hello = next((m for m in c.messages if m.name == "Hello" and m.direction == "device"), None)
+    hello = secrets.gist.hello
     clue = _hello(hello, secrets) if hello is not None else None
     if clue is not None:
         yield clue
         return
     seen: set[frozenset[str]] = set()
-    for m in c.messages:
+    for m in _telling(c, secrets):
         clue = _habit(m) if m.direction == "device" and m.coap is not None and m.coap.well_formed else None
         if clue is not None and clue.fits not in seen:
             seen.add(clue.fits)
             yield clue
+
+
+def _telling(c: Conversation, secrets: Secrets) -> Iterable[SparkMessage]:
+    """Messages of both ends, the first of each manner of writing among them."""
+    return c.messages if secrets.gist.more_manners else secrets.gist.manners
 
 
 def _hello(hello: SparkMessage, secrets: Secrets) -> Clue | None:
@@ -158,7 +163,7 @@ def server_clues(c: Conversation) -> Iterator[Clue]:
     if c.secrets is None or c.secrets.reader is None:
         return
     seen: set[tuple[str, Confidence]] = set()
-    for m in c.messages:
+    for m in _telling(c, c.secrets):
         clue = _dialect(m) if m.direction == "server" and m.coap is not None and m.coap.well_formed else None
         if clue is not None and (clue.kind, clue.confidence) not in seen:
             seen.add((clue.kind, clue.confidence))

@@ -11,8 +11,9 @@ from analyzer.findings import Finding, NotChecked
 from analyzer.handshake import Part
 from analyzer.histories import Attempt, History, Outcome, ServerHistory, histories, servers
 from analyzer.recognition import Recognised
-from analyzer.report.exact import Instant, line, pieces
+from analyzer.report.exact import Instant, Written, line, pieces
 from analyzer.report.figures import conversation_json, device_json
+from analyzer.report.messageline import fields
 from analyzer.report.story import in_order
 from analyzer.seen import Endpoint
 from analyzer.streams import Sender
@@ -38,7 +39,7 @@ def document(trace: Trace, *, redacted: bool = False, show_secrets: bool = False
         **_head(redacted),
         "captures": captures(trace),
         "conversations": (
-            conversation(c, trace, (line(message(m, digits)) for m in c.messages), show_secrets=show_secrets)
+            conversation(c, trace, (Written("{" + _fields(m, digits)) for m in c.messages), show_secrets=show_secrets)
             for c in trace.conversations
         ),
         **_population(trace),
@@ -70,8 +71,9 @@ def json_lines(trace: Trace, *, redacted: bool = False, show_secrets: bool = Fal
         del data["messages"]  # on lines of their own
         data["protocol"] = data.pop("kind")  # a line's own "kind" says what the line is
         yield _line("conversation", data)
+        begin = f'{{"kind": "message", "conversation": {c.number}, '
         for m in c.messages:
-            yield _line("message", {"conversation": c.number, **message(m, trace.time_digits)})
+            yield f"{begin}{_fields(m, trace.time_digits)}\n"
     for kind, items in _population(trace).items():
         for item in items:
             yield _line(kind.removesuffix("s"), item)
@@ -156,7 +158,7 @@ def _candidates(found: Recognised) -> Json:
 
 def _firmware(c: Conversation) -> list[Json]:
     """Return what each over-the-air update transferred; ``missing`` lists (first byte, byte behind the last)."""
-    if not c.messages:
+    if c.secrets is None or not c.secrets.gist.count("Chunk"):
         return []
     from analyzer.export.firmware import collect_images  # noqa: PLC0415 - only with keys
 
@@ -200,6 +202,11 @@ def message(m: SparkMessage, digits: int) -> Json:
         "answers": m.answers,
         "values": m.values,
     }
+
+
+def _fields(m: SparkMessage, digits: int) -> str:
+    """Return one decrypted message as JSON, without the brace before it."""
+    return fields(m, digits) or line(message(m, digits))[1:]
 
 
 def _handshake(c: Conversation, digits: int, *, show_secrets: bool) -> Json:

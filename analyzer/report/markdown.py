@@ -19,6 +19,7 @@ from analyzer.wording import duration, endpoint, listing, plural, printable
 ROWS: Final = 12
 STORIES: Final = 3
 HISTORIES: Final = 2
+GAPS: Final = 2
 ACTIVE: Final = re.compile(r"\S*(?:@|://|www\.)\S*")
 """What a forum would turn into a link, or into a message to somebody."""
 
@@ -35,6 +36,7 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
         lines.append(f"- {plural(len(verdict.stories) - STORIES, 'more device')}")
     if verdict.sure:
         lines.append(f"- {_escape(verdict.sure)}")
+    lines += [f"- {_escape(text)}" for text in trace.gaps.sentences[:GAPS]]
     first = verdict.stories[0] if verdict.stories else None
     if first is not None and first.ruled_out:
         names = [n[0].lower() + n[1:] for n, _ in first.ruled_out]

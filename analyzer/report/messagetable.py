@@ -45,11 +45,13 @@ class _Layout:
     def __init__(self, c: Conversation, width: int) -> None:
         self.start_ns = c.start_ns
         self.width = width
-        last = max((m.packet for m in c.messages), default=0)
-        chunks = [m.packet for m in c.messages if m.name in FOLDED]
-        widest = max(len(str(last)), len(_span(chunks[0], chunks[-1])) if chunks else 0)
-        self.packet = max(PACKET, widest)
-        self.time = max(TIME, max((len(self._when(m)) for m in c.messages[-1:]), default=0))
+        latest, first_chunk, last_chunk, last = 0, 0, 0, None
+        for last in c.messages:
+            latest = max(latest, last.packet)
+            if last.name in FOLDED:
+                first_chunk, last_chunk = first_chunk or last.packet, last.packet
+        self.packet = max(PACKET, len(str(latest)), len(_span(first_chunk, last_chunk)))
+        self.time = max(TIME, 0 if last is None else len(self._when(last)))
         self.content = self.packet + self.time + NAME + 6
 
     def header(self) -> str:
@@ -76,7 +78,8 @@ class _Layout:
 def table(c: Conversation, *, width: int = NARROW, every: bool = False) -> Iterator[str]:
     """Yield the lines of one conversation's table; ``every`` lists each chunk of an update."""
     layout = _Layout(c, width)
-    images = collect_images(c.messages)
+    updated = c.secrets is not None and c.secrets.gist.count("Chunk")
+    images = collect_images(c.messages) if updated else []
     yield layout.header()
     run = _Run()
     for message in c.messages:

@@ -154,18 +154,19 @@ class Redactor:
     def _json(self, report: str) -> str:
         """Return the document, or the lines, with every string shortened and message contents left out."""
         if '"kind"' in report.partition("\n")[0]:
-            return "".join(dumps(self._value(_parsed(line))) + "\n" for line in report.splitlines())
-        return dumps(self._value(_parsed(report)), indent=1) + "\n"
+            return "".join(dumps(self.value(_parsed(line))) + "\n" for line in report.splitlines())
+        return dumps(self.value(_parsed(report)), indent=1) + "\n"
 
-    def _value(self, value: Any) -> object:
+    def value(self, value: Any) -> Any:
+        """Return a part of the JSON document, as data, with every string shortened and message contents left out."""
         if isinstance(value, dict):
             secret = CONTENTS if MESSAGE in value else SESSION_KEY if SIGNATURE in value else ()
             return {
-                name: _event(inner) if name == EVENT else _extent(inner) if name in secret else self._value(inner)
+                name: _event(inner) if name == EVENT else _extent(inner) if name in secret else self.value(inner)
                 for name, inner in value.items()
             }
         if isinstance(value, list):
-            return [self._value(inner) for inner in value]
+            return [self.value(inner) for inner in value]
         return self.shorten(value) if type(value) is str else value
 
 

@@ -15,6 +15,7 @@ from analyzer.findings import BAD, Finding, NotChecked
 from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, repeats, reply, session, update
 from analyzer.rules.facts import Facts
 from analyzer.rules.fold import fold, fold_unchecked
+from analyzer.rules.gap import withdraw, withdraw_each
 
 if TYPE_CHECKING:
     from analyzer.rules.keys import Places
@@ -76,7 +77,7 @@ def judge(trace: Trace) -> None:
         findings += judge_alone(facts, places, unchecked)
     findings += judge_beside(every, findings, unchecked, with_keys=places is not None)
     findings += [
-        *device.left_open(trace),
+        *withdraw_each(every, device.left_open(trace), unchecked),
         *capture.capture_damage(trace),
         *capture.offload(trace),
         *capture.no_spark(trace),
@@ -104,6 +105,7 @@ def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]
         from analyzer.rules.keys import add_proofs, proof_of_health  # noqa: PLC0415 - loaded by `judge`
 
         add_proofs(facts, places, own, unchecked)
+    own = withdraw(facts, own, unchecked)
     if not any(finding.severity in BAD for finding in own):
         own += session.healthy(facts)
         if places is not None and secrets is not None:
@@ -125,8 +127,8 @@ def judge_beside(
         keyed.explain_stops(every, found)
         beside = (*BESIDE, *keyed.BESIDE)
     own: list[Finding] = [
-        *lifetime.timed_out(every),
-        *lifetime.forgotten(every),
+        *withdraw_each(every, lifetime.timed_out(every), unchecked),
+        *withdraw_each(every, lifetime.forgotten(every), unchecked),
         *lifetime.same_identity(every),
         *repeats.repeated(every),
     ]
@@ -136,16 +138,20 @@ def judge_beside(
                 if isinstance(said, NotChecked):
                     unchecked.append(said)
                 elif (said.code, said.device) not in known:  # else it would be folded into what is told already
-                    own.append(said)
+                    own += withdraw(facts, [said], unchecked)
     return own
 
 
 def dialled_again(trace: Trace) -> list[int | None]:
-    """When (ns) each conversation's device began its next one with the same server."""
+    """When (ns) each conversation's device began its next one with the same server.
+
+    That tells how a conversation ended only where the capture has all that came between them.
+    """
     later: dict[tuple[bytes, bytes, int], int] = {}
     times: list[int | None] = []
     for c in reversed(trace.conversations):
         ends = c.device.address, c.server.address, c.server.port
-        times.append(later.get(ends))
+        again = later.get(ends)
+        times.append(None if trace.gaps.behind(c, again) else again)
         later[ends] = c.start_ns
     return times[::-1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from analyzer.catalogue import SPARK_PORT
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, Severity
 from analyzer.kinds import request_kind
 from analyzer.network.units import address_text
@@ -14,6 +16,15 @@ from analyzer.trace import Trace
 from analyzer.wording import listing, number, plural, quote, size
 
 GAPS_TOLD = 4
+FIND_THE_FILES: Final = (
+    "Look for the missing files where the capture was made, and analyse all of them together. A ring buffer with room"
+    " for more keeps them longer:",
+    f"  dumpcap -b filesize:100000 -b files:100 -f 'port {SPARK_PORT}' -w NAME.pcapng",
+)
+SAYS_BEHIND_A_GAP: Final = (
+    "The device was already connected when the capture went on behind its gap. The login is not in the files, so it"
+    " cannot be judged."
+)
 
 
 def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
@@ -31,12 +42,13 @@ def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
         if not facts.device.lost and not facts.server.lost
         else "Not all lengths are legal."
     )
+    behind = facts.trace.gaps.within(c, 0, c.first_packet)
     yield facts.finding(
         "SPK701",
         Confidence.CERTAIN,
         first,
         counts,
-        summary=words.SAYS_INSIDE_LOGIN if whole else None,
+        summary=words.SAYS_INSIDE_LOGIN if whole else SAYS_BEHIND_A_GAP if behind is not None else None,
     )
     if not whole and not facts.trace.keys:
         yield facts.not_checked(
@@ -85,7 +97,9 @@ def bytes_missing(facts: Facts) -> Iterator[Finding]:
         if hole.reason is HoleReason.DAMAGED:
             fate = f"packet {number(hole.packet)} holds them, but with a wrong checksum"
         elif hole.reason is HoleReason.NOT_CAPTURED:
-            fate = f"acknowledged in packet {number(hole.packet)}, so they arrived; the capturing computer lost them"
+            gap = facts.trace.gaps.within(c, hole.before or 0, hole.packet)
+            why = "the capture has a gap there" if gap is not None else "the capturing computer lost them"
+            fate = f"acknowledged in packet {number(hole.packet)}, so they arrived; {why}"
         else:
             fate = f"never acknowledged; the next bytes are in packet {number(hole.packet)}"
         evidence.append(Evidence(f"{size(hole.length)} from the {hole.sender} {after}: {fate}.", (hole.packet,)))
@@ -248,20 +262,36 @@ def _what_else(trace: Trace) -> Iterator[Evidence]:
 
 
 def capture_damage(trace: Trace) -> Iterator[Finding]:
-    """SPK703 for the file itself: what could not be read, and where."""
+    """SPK703 for the files themselves: which are missing between others, and what could not be read, and where.
+
+    A file is missing, strongly, when the numbers in the names of a series skip it; a gap is certain when most of the
+    connections that are open there lack bytes that arrived, at the border of two files.
+    """
+    gaps = trace.gaps.all
     damage = [(file, item) for file in trace.captures for item in file.damage]
-    if not damage:
-        return
-    evidence = tuple(
-        Evidence(f"{file.path}: {item.what}, at byte {number(item.offset)}.", (item.packet,) if item.packet else ())
-        for file, item in damage[:GAPS_TOLD]
-    )
-    yield _plain(
-        "SPK703",
-        Confidence.CERTAIN,
-        f"The capture file is damaged in {plural(len(damage), 'place')}; the rest was analysed.",
-        evidence,
-    )
+    said, evidence = [], []
+    if gaps:
+        files = f": {plural(trace.gaps.files, 'file')} of it" if trace.gaps.files else ", between two of its files"
+        lack = "" if not trace.gaps.files else " are missing" if trace.gaps.files > 1 else " is missing"
+        said.append(f"The capture has {'a gap' if len(gaps) == 1 else plural(len(gaps), 'gap')}{files}{lack}.")
+        evidence += [Evidence(str(gap), (gap.before, gap.packet)) for gap in gaps[:GAPS_TOLD]]
+        if len(gaps) > GAPS_TOLD:
+            evidence.append(Evidence(f"{plural(len(gaps) - GAPS_TOLD, 'further gap')}."))
+    if damage:
+        said.append(f"The capture file is damaged in {plural(len(damage), 'place')}; the rest was analysed.")
+        evidence += [
+            Evidence(f"{file.path}: {item.what}, at byte {number(item.offset)}.", (item.packet,) if item.packet else ())
+            for file, item in damage[:GAPS_TOLD]
+        ]
+    if said:
+        by_name_alone = bool(gaps) and not damage and not any(gap.torn for gap in gaps)
+        yield _plain(
+            "SPK703",
+            Confidence.STRONG if by_name_alone else Confidence.CERTAIN,
+            " ".join(said),
+            tuple(evidence),
+            fix=FIND_THE_FILES if trace.gaps.files else None,
+        )
 
 
 def offload(trace: Trace) -> Iterator[Finding]:

@@ -36,13 +36,13 @@ def never_answers(facts: Facts) -> Iterator[Finding | NotChecked]:
     c = facts.conversation
     if not unanswered(facts):
         return
-    until = facts.trace.last_ns or c.end_ns  # a further attempt from another port does not end the waiting
+    until = facts.capture_ends  # a further attempt from another port does not end the waiting
     complaint = around.complaint(facts)
     if complaint is None and not waited_enough(facts):
         yield NotChecked(
             "SPK101",
-            f"The capture ends {duration(until - c.syns[0].time_ns)} after {packets([c.syns[0].packet])} asked to"
-            " connect; that is too soon to call it unanswered.",
+            f"The capture {facts.stops} {duration(until - c.syns[0].time_ns)} after {packets([c.syns[0].packet])} asked"
+            " to connect; that is too soon to call it unanswered.",
             (c.number,),
         )
         return
@@ -97,7 +97,7 @@ def unanswered(facts: Facts) -> bool:
 def waited_enough(facts: Facts) -> bool:
     """Whether the missing answer to a request to connect means anything: it was repeated, or is long overdue."""
     c = facts.conversation
-    return c.syn_count >= ENOUGH_SYNS or (facts.trace.last_ns or c.end_ns) - c.syns[0].time_ns >= LONE_SYN
+    return c.syn_count >= ENOUGH_SYNS or facts.capture_ends - c.syns[0].time_ns >= LONE_SYN
 
 
 def failed(facts: Facts) -> bool:
@@ -233,7 +233,7 @@ def silence(facts: Facts) -> Iterator[Finding | NotChecked]:
     if end is None and waited < DEVICE_READ_LIMIT * NS:
         yield facts.not_checked(
             "SPK104",
-            f"The capture ends {duration(waited)} after the connection was accepted (packet"
+            f"The capture {facts.stops} {duration(waited)} after the connection was accepted (packet"
             f" {number(c.connected.packet)}); a device waits 20 s for the greeting.",
         )
         return

@@ -46,8 +46,9 @@ def left_open(trace: Trace) -> Iterator[Finding]:
             if earlier is None or earlier.reached != "established" or earlier.kind != "spark":
                 continue
             facts = Facts(earlier, trace)
-            if facts.unseen is not None:
-                continue
+            heard = min((side.last_any.packet for side in earlier.sides.values() if side.last_any), default=0)
+            if facts.unseen is not None or trace.gaps.within(earlier, heard, earlier.last_packet) is not None:
+                continue  # where one end is heard no more it may have been closed: unseen, or in a gap
             if earlier.closings:
                 yield from _closed_on_nobody(facts)
             elif later is not None and later.syns:
@@ -120,7 +121,7 @@ def _closed_on_nobody(facts: Facts) -> Iterator[Finding]:
     if end is None or end.how != "fin":
         return
     last = c.sides[end.sender.peer].last_any
-    watched = (facts.trace.last_ns or c.end_ns) - end.time_ns
+    watched = facts.capture_ends - end.time_ns
     if last is None or end.time_ns - last.time_ns < GONE or watched < ANSWERS_A_FIN:
         return
     yield facts.finding(
@@ -157,18 +158,19 @@ def _came_back(facts: Facts, later: Conversation) -> Finding:
 
 
 def _went_silent(facts: Facts) -> Iterator[Finding]:
-    c, trace = facts.conversation, facts.trace
-    quiet = (trace.last_ns or c.end_ns) - c.end_ns
+    c = facts.conversation
+    quiet = facts.capture_ends - c.end_ns
     update = c.watch.update
     if quiet < DEAD_SILENCE or (update is not None and update.server_since):
         return  # too short to tell, or the restart after an update
     last = c.sides[Sender.DEVICE].last_any
+    gap = facts.trace.gaps.behind(c)
+    until = f"in the last {duration(quiet)} of the capture" if gap is None else f"in {duration(quiet)} before its gap"
     yield facts.finding(
         "SPK505",
         Confidence.LIKELY,
         Evidence(
-            f"Nobody closed the connection, and no packet of it comes in the last {duration(quiet)} of the capture;"
-            " a living device pings after 15 s.",
+            f"Nobody closed the connection, and no packet of it comes {until}; a living device pings after 15 s.",
             (last.packet,) if last is not None else (),
         ),
         summary=words.SAYS_NEVER_CLOSED,

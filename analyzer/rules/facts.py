@@ -9,6 +9,7 @@ from typing import Final
 from analyzer.catalogue import DEVICE_READ_LIMIT
 from analyzer.conversation import Conversation
 from analyzer.findings import FINDINGS, Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
+from analyzer.gaps import Gap
 from analyzer.handshake import Part
 from analyzer.recognition.timers import Timers
 from analyzer.rules import words
@@ -63,9 +64,26 @@ class Facts:
         c = self.conversation
         if c.closings:
             return c.closings[0].time_ns
-        last = self.trace.last_ns or c.end_ns
+        last = self.capture_ends
         again = self.dialled_again
         return min(last, again) if again is not None and again > c.end_ns else last
+
+    @cached_property
+    def capture_ends(self) -> int:
+        """Time (ns) up to which the capture shows what becomes of this connection: its end, or a gap before that."""
+        gap = self.trace.gaps.behind(self.conversation)
+        return max(gap.from_ns, self.conversation.end_ns) if gap else self.trace.last_ns or self.conversation.end_ns
+
+    @property
+    def stops(self) -> str:
+        """What the capture does at that time."""
+        return "has a gap" if self.trace.gaps.behind(self.conversation) else "ends"
+
+    @cached_property
+    def torn(self) -> Gap | None:
+        """The first gap of the capture between packets of this connection."""
+        c = self.conversation
+        return self.trace.gaps.within(c, c.first_packet, c.last_packet)
 
     @cached_property
     def came_up(self) -> bool | None:
@@ -73,6 +91,8 @@ class Facts:
         c = self.conversation
         if self.reached == "established":
             return True
+        if self.torn is not None:
+            return None
         ended = bool(c.closings) or self.dialled_again is not None
         if self.unseen is not None or not (ended or self.watched_until - c.start_ns >= DEVICE_READ_LIMIT * NS):
             return None
@@ -127,7 +147,7 @@ class Facts:
         """How the attempt ended."""
         end = self.first_closing
         if end is None:
-            return Evidence("The capture ends before either side closes.")
+            return Evidence(f"The capture {self.stops} before either side closes.")
         how = "cut the connection off" if end.how == "rst" else "closed"
         return Evidence(f"The {end.sender} {how} in {packets([end.packet])}.", (end.packet,))
 
@@ -196,4 +216,5 @@ class Facts:
             because=because,
             predicate=spec.of.format(**words),
             details=dict(details),
+            silence=silence,
         )

@@ -44,7 +44,8 @@ def _short_nonce(facts: Facts) -> Iterator[Finding | NotChecked]:
     if not facts.conversation.closings and waited < DEVICE_READ_LIMIT * NS:
         yield facts.not_checked(
             "SPK201",
-            f"Only {size(nonce.sent)} of the greeting are there, and the capture ends {duration(waited)} later.",
+            f"Only {size(nonce.sent)} of the greeting are there, and the capture {facts.stops} {duration(waited)}"
+            " later.",
         )
         return
     if nonce.missing and not facts.cut:
@@ -114,7 +115,7 @@ def nonce_not_answered(facts: Facts) -> Iterator[Finding | NotChecked]:
         return  # SPK104: the greeting came when the device had given up
     too_soon = None
     if end is None and waited < DEVICE_READ_LIMIT * NS:
-        too_soon = f"The capture ends {duration(waited)} after the greeting (packet {number(nonce.packet)})"
+        too_soon = f"The capture {facts.stops} {duration(waited)} after the greeting (packet {number(nonce.packet)})"
     elif device_left and waited < PROBE:
         too_soon = f"The device's side hung up {duration(waited)} after the greeting, as a test of the port does"
     elif end is not None and not device_left and waited < SERVER_PATIENCE:

@@ -52,7 +52,8 @@ def wrong_reply(facts: Facts) -> Iterator[Finding | NotChecked]:
     waited = facts.watched_until - session.time_ns
     if not session.complete and not facts.conversation.closings and waited < DEVICE_READ_LIMIT * NS:
         yield facts.not_checked(
-            "SPK205", f"{size(session.sent)} of the reply are there, and the capture ends {duration(waited)} later."
+            "SPK205",
+            f"{size(session.sent)} of the reply are there, and the capture {facts.stops} {duration(waited)} later.",
         )
         return
     if not session.complete and not facts.delivered(Sender.SERVER):
@@ -163,14 +164,12 @@ def _doubt(facts: Facts, live: list[FrameSeen]) -> str | None:
         waited = facts.watched_until - live[0].time_ns
         if end is None and waited < LATE_HELLO:
             return (
-                f"The capture ends {duration(waited)} after a late message of the device (packet"
+                f"The capture {facts.stops} {duration(waited)} after a late message of the device (packet"
                 f" {number(live[0].packet)}), which the server may still answer."
             )
     elif (end is None or server_left) and _watched(facts) < LATE_HELLO:
-        return (
-            f"{'The server closed' if server_left else 'The capture ends'} {duration(_watched(facts))} after {reply}; a"
-            " device may take 5 s for its hello."
-        )
+        stops = "The server closed" if server_left else f"The capture {facts.stops}"
+        return f"{stops} {duration(_watched(facts))} after {reply}; a device may take 5 s for its hello."
     return None
 
 
@@ -270,7 +269,7 @@ def _hello_doubt(facts: Facts, hello: FrameSeen) -> str | None:
         )
     at_packet = f"the device's hello (packet {number(hello.packet)})"
     if end is None and waited < LATE_HELLO:
-        return f"The capture ends {duration(waited)} after {at_packet}: too soon to call it unanswered."
+        return f"The capture {facts.stops} {duration(waited)} after {at_packet}: too soon to call it unanswered."
     if end is not None and end.sender is Sender.DEVICE and waited < _patience(facts):
         return f"The device itself hung up {duration(waited)} after its hello, before the server could answer."
     server_left = end is not None and end.sender is Sender.SERVER and waited <= AT_ONCE

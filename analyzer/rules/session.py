@@ -105,10 +105,11 @@ def ping_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
         return  # SPK601, SPK602: in an update the device asks for chunks
     waited = facts.watched_until - ping.time_ns
     if waited < PING_ANSWER_LIMIT * ANSWER_SLACK * NS:
+        stops = "The connection ends" if c.closings else f"The capture {facts.stops}"
         yield facts.not_checked(
             "SPK503",
-            f"{'The connection' if c.closings else 'The capture'} ends {duration(waited)} after the device's ping"
-            f" (packet {number(ping.packet)}); the server has 10 s to answer it.",
+            f"{stops} {duration(waited)} after the device's ping (packet {number(ping.packet)}); the server has 10 s to"
+            " answer it.",
         )
         return
     if facts.device.acked < facts.device.sent:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, Literal
 
-from analyzer import rsa
 from analyzer.catalogue import (
     DEVICE_ID_SIZE,
     IDENTITY_SIZE,
@@ -27,7 +26,7 @@ from analyzer.keys.keylog import SessionKey
 from analyzer.keys.model import Key
 from analyzer.keys.ring import KeyRing
 from analyzer.keys.structures import read_structure
-from analyzer.session.private import open_if_plausible
+from analyzer.session.private import open_if_plausible, open_signature
 
 DEVICE_SPKI_SIZE: Final = 162
 CORE_IDENTITY: Final = NONCE_SIZE + DEVICE_ID_SIZE
@@ -225,11 +224,20 @@ def open_offer(
 
 
 def _signers(signature: bytes, server_keys: Iterable[Key], expected: Key | None) -> list[tuple[Key, bytes | None]]:
-    """Return the server keys that may have signed, each with what the signature holds under it."""
+    """Return the server keys that may have signed, each with what the signature holds under it.
+
+    The list ends with the first that opens it: no second one does.
+    """
     candidates = list(server_keys)
     if expected is not None and expected.n not in {key.n for key in candidates}:
         candidates.insert(0, expected)
-    return [(key, rsa.open_signature(key.public, signature)) for key in candidates]
+    signers: list[tuple[Key, bytes | None]] = []
+    for key in candidates:
+        content = open_signature(key.public, signature)
+        signers.append((key, content))
+        if content is not None:
+            break
+    return signers
 
 
 def _check_signature(
@@ -257,8 +265,8 @@ class SessionOpener:
     """Opens the handshakes of a capture with the keys of a ring, trying the likely ones first.
 
     Likely are, in this order: the key whose public half the identity carries, keys in files named after the
-    device id, the key that last worked for this device, those that last worked for others. All further keys
-    are tried as long as the capture's share of `MOST_TRIES` lasts.
+    device id, the one that a table of devices names, the key that last worked for this device, those that last
+    worked for others. All further keys are tried as long as the capture's share of `MOST_TRIES` lasts.
     """
 
     def __init__(self, keys: KeyRing) -> None:
@@ -270,7 +278,7 @@ class SessionOpener:
 
     def identity(self, block: bytes, nonce: bytes | None) -> Identity | None:
         """Open message 2; None when no server key opens it."""
-        keys = list(islice(self._recent_server.order(), max(self._tries_left, SERVER_KEYS_ALWAYS)))
+        keys = list(islice(self._recent_server, max(self._tries_left, SERVER_KEYS_ALWAYS)))
         found = open_identity(block, keys, nonce)
         if found is None:
             self._tries_left -= len(keys)
@@ -280,16 +288,17 @@ class SessionOpener:
 
     def offer(self, block: bytes, identity: Identity | None, device: Hashable = None) -> Offer:
         """Open message 3 of ``device`` (whatever tells devices apart, its IP address say)."""
-        pointed_to = list(dict.fromkeys(self._pointed_to(identity, device)))
-        rest = [key for key in self._recent_device.order() if key not in set(pointed_to)]
-        allowed = rest[: max(self._tries_left, 0)]
+        pointed_to = {key.n: key for key in self._pointed_to(identity, device)}
+        others = len(self._recent_device) - sum(n in self._recent_device for n in pointed_to)
+        allowed = min(others, max(self._tries_left, 0))
+        rest = (key for key in self._recent_device if key.n not in pointed_to)
         expected = identity.opened_by if identity is not None and identity.nonce_matches else None
         found = open_offer(
             block,
-            [*pointed_to, *allowed],
+            chain(pointed_to.values(), islice(rest, allowed)),
             self._ring.server_keys,
             expected_signer=expected,
-            untried=len(rest) - len(allowed),
+            untried=others - allowed,
         )
         self._tries_left -= max(found.tried - len(pointed_to), 0)
         if found.opened_by is None:
@@ -307,7 +316,7 @@ class SessionOpener:
             if named is not None and named.private:
                 yield named
         if identity is not None and identity.device_id is not None:
-            yield from (key for key in self._ring.keys_of_device(identity.device_id) if key.private)
+            yield from (key for key in self._ring.likely_keys(identity.device_id) if key.private)
         if device in self._last:
             yield self._last[device]
 
@@ -324,8 +333,14 @@ class _Recent:
     def __init__(self, keys: Sequence[Key]) -> None:
         self._keys = OrderedDict((key.n, key) for key in keys)
 
-    def order(self) -> list[Key]:
-        return list(self._keys.values())
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys.values())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, n: int) -> bool:
+        return n in self._keys
 
     def note(self, key: Key) -> None:
         if key.n in self._keys:

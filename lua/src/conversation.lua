@@ -19,7 +19,7 @@ local CLOSINGS = constants.conversation.CLOSINGS
 local OVERTAKEN = constants.conversation.OVERTAKEN
 local EARLY_ACKS = constants.conversation.EARLY_ACKS
 local HOLES = constants.conversation.HOLES
-local FIRST_FRAMES = constants.conversation.FIRST_FRAMES
+local FIRST_FRAMES = constants.seen.FIRST_FRAMES
 local LAST_FRAMES = constants.conversation.LAST_FRAMES
 local DEAD_FRAMES = constants.conversation.DEAD_FRAMES
 

@@ -19,8 +19,11 @@ local COAP_MESSAGES = constants.kinds.COAP_MESSAGES
 local CSM = constants.kinds.CSM
 local EXTENDED = constants.kinds.EXTENDED
 local LONGEST_TOKEN = constants.kinds.LONGEST_TOKEN
+local OPENING = constants.handshake.OPENING
 local MARKS = constants.kinds.MARKS
 local REQUESTS = constants.kinds.REQUESTS
+local CODE_CLASSES = {}
+for _, class in ipairs(constants.kinds.CODE_CLASSES) do CODE_CLASSES[class] = true end
 
 local LOST_LISTED = constants.frames.LOST_LISTED
 -- Frames for each place where framing was lost, from which a run of frames is believed.
@@ -85,6 +88,7 @@ local function coap_message(data, position)
   local extra = extended and extended[1] or 0
   local code = byte(data, position + extra + 2)
   if code == nil then return nil end
+  if not CODE_CLASSES[floor(code / 32)] then return nil, false end
   if extended then
     length = 0
     for index = position + 2, position + 1 + extra do length = length * 256 + byte(data, index) end
@@ -110,14 +114,18 @@ local function coap_messages(data)
   return count, first, count > 0
 end
 
---- Whether genuine CoAP is spoken: whole messages in each direction given, a CSM first.
+--- Whether genuine CoAP is spoken: whole messages in each direction given, a CSM first. Where one end alone was heard,
+-- its messages must end exactly with what there is: random bytes often parse that far.
 local function is_coap(openings)
-  local messages = 0
+  local messages, spoken = 0, 0
+  for _, opening in ipairs(openings) do
+    if opening ~= "" then spoken = spoken + 1 end
+  end
   for _, opening in ipairs(openings) do
     if opening ~= "" then
       if chain(opening) > 0 then return false end
-      local count, first = coap_messages(opening)
-      if count == 0 or first ~= CSM then return false end
+      local count, first, whole = coap_messages(opening)
+      if count == 0 or first ~= CSM or not (whole or spoken > 1 or #opening >= OPENING) then return false end
       messages = messages + count
     end
   end
@@ -185,7 +193,8 @@ local function kind_of(conversation)
   local openings = {}
   if not first_hole(conversation, "device") then openings[1] = device.opening end
   if not server_hole then openings[#openings + 1] = opening end
-  if is_coap(openings) then return "coap-tcp" end
+  local greeting_alone = device.captured == 0 and server.captured <= NONCE_SIZE
+  if not greeting_alone and is_coap(openings) then return "coap-tcp" end
   if conversation.dead_frames[1] or device.frames >= 2 or server.frames >= 2 then return "spark" end
   if client_first(conversation) then return (device.frames > 0 or server.frames > 0) and "spark" or "other" end
   return nothing_of_ours(conversation) and "other" or "spark"

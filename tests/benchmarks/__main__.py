@@ -6,19 +6,17 @@ Takes about three minutes at full scale. Peers (tcpdump, tshark) are measured wh
 from __future__ import annotations
 
 import argparse
-import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from . import rules
-from .measure import ROOT, Cost, cost_of, in_turns, seconds
+from .measure import ROOT, Cost, cost_of, in_turns, machine, seconds
 from .workload import Truth, write
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
@@ -74,23 +72,6 @@ def page(folder: Path, scale: float) -> Iterator[str]:
     yield from rules.table(folder, scale)
     yield ""
     yield from start(folder)
-
-
-def machine() -> str:
-    """Return what it ran on."""
-    model = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor() or platform.machine(),
-    )
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("cryptography", "dpkt"))
-    return f"{model}, {platform.system()}, Python {platform.python_version()}, {versions}."
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
 
 
 def throughput(folder: Path, scale: float) -> Iterator[str]:

@@ -1,13 +1,15 @@
-"""Runs a command in a process of its own and says what it took."""
+"""Runs a command in a process of its own and says what it took, and on what it ran."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -72,3 +74,20 @@ def in_turns(runs: dict[str, Callable[[], float]], times: int) -> dict[str, floa
         for name, run in runs.items():
             taken[name].append(run())
     return {name: min(each) for name, each in taken.items()}
+
+
+def machine() -> str:
+    """Return what it ran on."""
+    model = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("cryptography", "dpkt"))
+    return f"{model}, {platform.system()}, Python {platform.python_version()}, {versions}."
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -6,7 +6,7 @@ from the capture, all of it opens, and its sender was heard again later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,6 @@ from analyzer.wording import duration, number, packets, plural
 if TYPE_CHECKING:
     from analyzer.messages import SparkMessage
 
-IDS: Final = 0x10000
 OVERDUE: Final = 5 * NS
 """Both ends answer within a round trip; what has waited this long was not answered."""
 NEVER_ANSWERED: Final = ("Ping", "KeyChange", "ChunkMissed")
@@ -61,7 +60,7 @@ def number_jumped(facts: Facts) -> Iterator[Finding | NotChecked]:
         return
     if c.secrets is None or c.secrets.reader is None or not complete(facts, Sender.DEVICE):
         return
-    jump = _first_jump(c.messages)
+    jump = c.secrets.gist.jump
     if jump is None:
         return
     message, due = jump
@@ -87,22 +86,6 @@ def number_jumped(facts: Facts) -> Iterator[Finding | NotChecked]:
     )
 
 
-def _first_jump(messages: list[SparkMessage]) -> tuple[SparkMessage, int] | None:
-    """The first message of the device that the servers would refuse for its number, and the number due."""
-    due: int | None = None
-    for m in messages:
-        if m.direction != "device":
-            continue
-        if m.coap is None or not m.coap.well_formed or m.message_id is None:
-            return None
-        if m.type not in ("CON", "NON"):
-            continue  # an acknowledgement bears the number of what it answers
-        if due is not None and m.message_id != due and m.name != "Ping":
-            return m, due
-        due = ((m.message_id if due is None else due) + 1) % IDS
-    return None
-
-
 def request_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
     """SPK503: a confirmable request that the other side never acknowledges, though it goes on talking.
 
@@ -112,8 +95,10 @@ def request_unanswered(facts: Facts) -> Iterator[Finding | NotChecked]:
     c, secrets = facts.conversation, facts.conversation.secrets
     if secrets is None or secrets.reader is None or secrets.reader.forgotten or facts.reached != "established":
         return
-    if facts.unseen is not None or any(m.name in OF_AN_UPDATE for m in c.messages):
+    if facts.unseen is not None or secrets.gist.count(*OF_AN_UPDATE):
         return
+    if not any(count for name, count in secrets.reader.unheard.items() if name not in NEVER_ANSWERED):
+        return  # as nearly always; to find nothing takes several times as long as to decrypt
     answered = {m.answers for m in c.messages}
     # A capture may hold an answer before its request.
     early = {(m.direction, m.message_id) for m in c.messages if m.type == "ACK" and m.answers is None}
@@ -168,15 +153,17 @@ def update_not_begun(facts: Facts) -> Iterator[Finding | NotChecked]:
     that it began.
     """
     c = facts.conversation
-    offers = [m for m in c.messages if m.name == "UpdateBegin"]
-    if not offers or facts.unseen is not None or facts.reached != "established":
+    if c.secrets is None or not c.secrets.gist.count("UpdateBegin"):
         return
+    if facts.unseen is not None or facts.reached != "established":
+        return
+    offers = [m for m in c.messages if m.name == "UpdateBegin"]
     first = offers[0]
     places = {m.index for m in offers}
     answers = [m for m in c.messages if m.answers in places]
     if any(m.name not in (None, "UpdateBeginAck") or "error" in m.values for m in answers):
         return  # ready, or refused
-    if any(m.name == "Chunk" for m in c.messages) or _heard_until(facts, Sender.DEVICE) < first.time_ns + STALL:
+    if c.secrets.gist.count("Chunk") or _heard_until(facts, Sender.DEVICE) < first.time_ns + STALL:
         return
     finding = facts.finding(
         "SPK601",
@@ -197,7 +184,7 @@ def update_not_begun(facts: Facts) -> Iterator[Finding | NotChecked]:
     yield finding
 
 
-def _busy(messages: list[SparkMessage], offer: SparkMessage) -> Iterator[Evidence]:
+def _busy(messages: Iterable[SparkMessage], offer: SparkMessage) -> Iterator[Evidence]:
     """SPK601b: what the device publishes all the time while an update is to begin."""
     events = [
         m.packet
@@ -230,13 +217,14 @@ def _heard_until(facts: Facts, sender: Sender) -> int:
 
     Its close counts as well: the number in it tells that there was nothing before.
     """
-    if not complete(facts, sender):
+    secrets = facts.conversation.secrets
+    if secrets is None or not complete(facts, sender):
         return 0
-    heard = [m.time_ns for m in facts.conversation.messages if m.direction == sender.value]
+    heard = secrets.gist.latest[sender]
     end = facts.closing(sender)
     if end is not None and end.how == "fin":
-        heard.append(end.time_ns)
-    return min(max(heard, default=0), facts.watched_until)
+        heard = max(heard, end.time_ns)
+    return min(heard, facts.watched_until)
 
 
 def _arrived(facts: Facts, sender: Sender, message: SparkMessage) -> bool:

@@ -69,10 +69,10 @@ def hung_up_on_answer(facts: Facts, keys: KeyRing, secrets: Secrets, places: Pla
     Strong: message and generation of the firmware are read, and the close follows within a round trip. A planned close
     (SPK508) has no such message before it, a firmware that ignores refusals is excluded by its generation.
     """
-    c, end, reader = facts.conversation, facts.first_closing, secrets.reader
+    end, reader = facts.first_closing, secrets.reader
     if end is None or end.sender is not Sender.DEVICE or facts.reached != "established" or reader is None:
         return
-    last = next((m for m in reversed(c.messages) if m.direction == "server"), None)
+    last = secrets.gist.last
     if last is None or reader.generation is None:
         return
     waited = end.time_ns - last.time_ns

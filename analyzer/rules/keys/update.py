@@ -52,9 +52,11 @@ def update_refused(facts: Facts) -> Iterator[Finding | NotChecked]:
     Certain: the message says so. A later offer that is taken excludes it.
     """
     c = facts.conversation
+    if c.secrets is None or not c.secrets.gist.count(*BEGINS) or facts.reached != "established":
+        return
     offers = {m.index: m for m in c.messages if m.name in BEGINS}
     refusals = [m for m in c.messages if m.answers in offers and _refuses(m)]
-    if not refusals or facts.reached != "established":
+    if not refusals:
         return
     last = refusals[-1]
     if any(m.index > last.index and m.name in ("UpdateReady", "Chunk") for m in c.messages):
@@ -90,8 +92,12 @@ def update_not_taken(facts: Facts) -> Iterator[Finding | NotChecked]:
     checked. Parts sent again and then taken are no fault.
     """
     c = facts.conversation
+    if c.secrets is None or not c.secrets.gist.count("Chunk"):
+        return
+    if facts.unseen is not None or facts.reached != "established":
+        return
     story = _Story(c.messages)
-    if not story.chunks or facts.unseen is not None or facts.reached != "established" or story.taken:
+    if not story.chunks or story.taken:
         return
     if not story.done_refused and len(story.refused) < REPORTS:
         return
@@ -141,7 +147,7 @@ def explain_stops(every: Iterable[Facts], found: Iterable[Finding]) -> None:
 class _Story:
     """One connection's last update, as its messages tell it."""
 
-    def __init__(self, messages: list[SparkMessage]) -> None:
+    def __init__(self, messages: Iterable[SparkMessage]) -> None:
         self._begin()
         for m in messages:
             self._take(m)
