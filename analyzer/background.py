@@ -56,8 +56,8 @@ MACHINES: Final = 4096
 """Machines of which it is remembered what else they were answered."""
 ANSWERS: Final = 64
 """Answers of one kind that are kept for a machine."""
-ANSWER_SPACING: Final = 10_000_000_000
-"""Time (ns) between two answers that are kept: one is enough to show that the network worked then."""
+ANSWER_SPAN: Final = 10_000_000_000
+"""Spans of time (ns) of which one answer is kept: it is enough to show that the network worked then."""
 PROBES: Final = 64
 """Tests of the internet connection that are kept for a machine."""
 COMPLAINTS: Final = 64
@@ -193,10 +193,13 @@ class _Flow:
 
 @dataclass(slots=True)
 class Held:
-    """Packets that were counted and not looked at: all by link type; the TCP segments among them by the lower port."""
+    """Packets that were counted, not looked at: all by link type; TCP segments among them by the lower port, name
+    lookups, other datagrams.
+    """
 
     links: Counter[int] = field(default_factory=Counter)
     tcp: Counter[int] = field(default_factory=Counter)
+    lookups: int = 0
     datagrams: int = 0
 
 
@@ -264,9 +267,10 @@ class Background:
 
     def count(self, held: Held) -> None:
         """Count what others held back."""
-        self.packets += held.tcp.total() + held.datagrams
-        if held.datagrams:
-            self.kinds["UDP"] += held.datagrams
+        self.packets += held.tcp.total() + held.lookups + held.datagrams
+        for kind, packets in (("DNS", held.lookups), ("UDP", held.datagrams)):
+            if packets:
+                self.kinds[kind] += packets
         for port, packets in held.tcp.items():
             self._count(port, packets)
 
@@ -397,15 +401,10 @@ class Background:
         payload = datagram.payload
         if len(payload) < DNS_HEADER:
             return
-        is_answer = bool(payload[2] & 0x80)
+        is_answer = is_dns_answer(payload)
         if is_answer:
             _keep(self.resolved, datagram)
-        end = payload.find(0, DNS_HEADER)  # no name that is looked for has such a byte in it
-        asked = payload[DNS_HEADER : end if end > 0 else None].lower()
-        for part in self._parts:
-            if part in asked:
-                break
-        else:
+        if not self.may_be_of_ours(payload):
             return
         name, kind = _question(payload)
         if not name.endswith(CLOUD_NAMES) and name not in self._names:
@@ -432,6 +431,12 @@ class Background:
         lookup.packets.append(LookupPacket(datagram.number, datagram.time_ns, identifier, kind, found, unread))
         lookup.places.update(found or ())
         lookup.unread = lookup.unread or unread
+
+    def may_be_of_ours(self, payload: bytes) -> bool:
+        """Whether a DNS message can be about a name that is remembered, at a glance."""
+        end = payload.find(0, DNS_HEADER)  # no name that is looked for has such a byte in it
+        asked = payload[DNS_HEADER : end if end > 0 else None].lower()
+        return any(part in asked for part in self._parts)
 
     def _take_dhcp(self, datagram: Datagram) -> None:
         """Remember a machine that asks for an address because it has none (RFC 2131 2, 4.3.2); who only extends its
@@ -484,6 +489,18 @@ class Background:
                 known.answer_packet, known.answer_ns = arp.number, arp.time_ns
 
 
+def is_dns_answer(payload: bytes) -> bool:
+    """Whether a DNS message is an answer; without a header it is nothing."""
+    return len(payload) >= DNS_HEADER and payload[2] & 0x80 != 0
+
+
+def answer_span(time_ns: int) -> int:
+    """Return the number of the span of time that an answer falls into. Such spans begin at the same times for all who
+    go through a part of the capture.
+    """
+    return time_ns // ANSWER_SPAN
+
+
 def _ends(near: tuple[bytes, int], far: tuple[bytes, int]) -> bytes:
     """Both ends of a connection as a header has them: addresses, then ports."""
     return near[0] + far[0] + near[1].to_bytes(2) + far[1].to_bytes(2)
@@ -496,7 +513,7 @@ def _keep(machines: dict[bytes, list[Answer]], unit: Segment | Datagram) -> None
         if len(machines) >= MACHINES:
             return
         kept = machines[unit.target] = []
-    if not kept or (len(kept) < ANSWERS and unit.time_ns - kept[-1].time_ns >= ANSWER_SPACING):
+    if not kept or (len(kept) < ANSWERS and answer_span(unit.time_ns) > answer_span(kept[-1].time_ns)):
         kept.append(Answer(unit.number, unit.time_ns, unit.source, unit.source_port))
 
 

@@ -96,7 +96,7 @@ def chatter(chance: random.Random, count: int) -> list[bytes]:
         near = bytes((192, 168, 1, chance.randrange(4))), chance.choice((40000, 40001, 40002))
         far = bytes((198, 51, 100, chance.randrange(3))), chance.choice((80, 443, 443, 5683, 9999, 53))
         (source, source_port), (target, target_port) = (near, far)[:: chance.choice((1, -1))]
-        payload = chance.choice([*payloads, chance.randbytes(30)])
+        payload = chance.choice([*payloads, chance.randbytes(30), chance.randbytes(chance.choice((300, 900)))])
         if chance.random() < 0.85:
             flags = chance.choice((0x10, 0x10, 0x10, 0x18, 0x18, 0x11, 0x04, 0x02, 0x12))
             protocol, body = 6, tcp(source_port, target_port, payload, flags=flags)

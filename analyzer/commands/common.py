@@ -75,7 +75,9 @@ def standard_input(captures: Sequence[str]) -> BinaryIO | None:
 def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
     """Analyse the captures named, with progress and warnings, reduced to ``--conversation`` if that was asked for."""
     from analyzer.jobs import analyze
+    from analyzer.pipeline import collect_rarely
 
+    collect_rarely()
     progress = Progress(arguments)
     try:
         trace = analyze(

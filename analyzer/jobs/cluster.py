@@ -97,7 +97,12 @@ def on_cluster(
     ports = tuple(ports)
     workers = max(1, len(client.ncores()))
     shares = SHARES_PER_WORKER * workers
-    files = [_File(client, path, pieces, ports, shares) for path, pieces in pieces_of(named, workers).items()]
+    around = Analysis(
+        keys=keys, ports=ports, expect_servers=expect_servers, share=Share(shares, shares, takes_note=True)
+    )
+    files = [
+        _File(client, path, pieces, (ports, around.names, shares)) for path, pieces in pieces_of(named, workers).items()
+    ]
     for file in files:
         file.prove()
     readable = [file for file in files if file.error is None]
@@ -114,9 +119,6 @@ def on_cluster(
         )
         for index in range(shares)
     ]
-    around = Analysis(
-        keys=keys, ports=ports, expect_servers=expect_servers, share=Share(shares, shares, takes_note=True)
-    )
     feed(
         around,
         [file.path for file in files],
@@ -137,13 +139,20 @@ def files_of(paths: Sequence[str]) -> dict[str, int]:
 class _File:
     """One file, the ranges of which the workers go through."""
 
-    def __init__(self, client: Any, path: str, pieces: Sequence[Piece], ports: tuple[int, ...], shares: int) -> None:
+    def __init__(
+        self,
+        client: Any,
+        path: str,
+        pieces: Sequence[Piece],
+        wanted: tuple[tuple[int, ...], frozenset[str], int],
+    ) -> None:
+        """``wanted`` are ports, names and shares as for `go_through`."""
         self.path = path
         self.size = pieces[0].size
         self.heads: list[RangeResult] = []
         self.futures: list[Any] = []
         self.error: CaptureError | None = None
-        self._client, self._ports, self._shares = client, ports, shares
+        self._client, self._wanted = client, wanted
         self._pieces = pieces
         self._begun = {piece: self._submit(piece) for piece in pieces}
 
@@ -166,7 +175,7 @@ class _File:
             yield self._client.submit(_around_of, future, pure=False).result()
 
     def _submit(self, piece: Piece) -> Any:
-        return self._client.submit(go_through, piece, self._ports, self._shares, pure=False)
+        return self._client.submit(go_through, piece, *self._wanted, pure=False)
 
     def _head(self, future: Any) -> RangeResult:
         head: RangeResult = self._client.submit(_head_of, future, pure=False).result()

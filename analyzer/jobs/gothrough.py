@@ -31,13 +31,13 @@ def _pieces(path: str, size: int, parts: int) -> list[Piece]:
     return [Piece(path, size, begin, end) for begin, end in ranges]
 
 
-def go_through(piece: Piece, ports: Iterable[int], shares: int) -> RangeResult:
+def go_through(piece: Piece, ports: Iterable[int], names: Iterable[str], shares: int) -> RangeResult:
     """Read one range and return what the analysis must see of it.
 
     Raises CaptureError when it cannot be opened; what is damaged is in the result's entries.
     """
     first_ns = _first_time(piece.path) if piece.first else 0
-    sifter = Sifter(ports, shares)
+    sifter = Sifter(ports, names, shares)
     reader = RangeReader(piece.path, piece.begin, piece.end, skips=sifter.sieve.skips)
     ledger, source = reader.ledger, reader.source
     entries: list[Entry] = []

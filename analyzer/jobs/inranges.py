@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from analyzer.keys import KeyRing
     from analyzer.trace import Trace
 
+PER_WORKER: Final = 2
+"""Ranges of one file for each worker: while the later ones are gone through, the earlier ones are analysed here."""
 AHEAD: Final = 2
 """Ranges that wait, done or not, for each worker: so many that nobody is idle, and so few that memory stays flat."""
 
@@ -31,8 +33,10 @@ def in_ranges(
 ) -> Trace:
     """Analyse files, gone through by so many workers."""
     analysis = Analysis(keys=keys, ports=ports, expect_servers=expect_servers)
-    ranges = pieces_of(files, jobs)
-    queue = _Queue(hands, [piece for pieces in ranges.values() for piece in pieces], ports, AHEAD * jobs)
+    ranges = pieces_of(files, PER_WORKER * jobs)
+    queue = _Queue(
+        hands, [piece for pieces in ranges.values() for piece in pieces], ports, analysis.names, AHEAD * jobs
+    )
     gone = {
         path: RangedFile(pieces[0].size, in_order(pieces, queue.result, queue.again), analysis.count)
         for path, pieces in ranges.items()
@@ -44,8 +48,11 @@ def in_ranges(
 class _Queue:
     """Ranges in the order in which they will be asked for; some of them are always under way."""
 
-    def __init__(self, hands: Hands, pieces: Sequence[Piece], ports: tuple[int, ...], ahead: int) -> None:
-        self._hands, self._pieces, self._ports, self._ahead = hands, pieces, ports, ahead
+    def __init__(
+        self, hands: Hands, pieces: Sequence[Piece], ports: tuple[int, ...], names: frozenset[str], ahead: int
+    ) -> None:
+        self._hands, self._pieces, self._ahead = hands, pieces, ahead
+        self._wanted = ports, names, 1
         self._place = {piece: place for place, piece in enumerate(pieces)}
         self._begun = 0
         self._pending: dict[Piece, Pending[RangeResult]] = {}
@@ -60,9 +67,9 @@ class _Queue:
 
     def again(self, piece: Piece) -> RangeResult:
         """Go through a range that was begun at a wrong place."""
-        return go_through(piece, self._ports, 1)
+        return go_through(piece, *self._wanted)
 
     def _go_on(self, until: int) -> None:
         for piece in self._pieces[self._begun : until]:
-            self._pending[piece] = self._hands.do(go_through, piece, self._ports, 1)
+            self._pending[piece] = self._hands.do(go_through, piece, *self._wanted)
         self._begun = max(self._begun, min(until, len(self._pieces)))

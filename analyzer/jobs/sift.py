@@ -12,17 +12,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from analyzer.background import HEARD_PORTS, Background, Held
+from analyzer.background import DNS_PORT, HEARD_PORTS, Background, Held, answer_span, is_dns_answer
+from analyzer.frames import chain
 from analyzer.jobs.blobs import packed
 from analyzer.network import Decoder
 from analyzer.network.sieve import Sieve
-from analyzer.network.units import ACK, FIN, RST, SYN, Other, Segment
+from analyzer.network.units import ACK, FIN, RST, SYN, Datagram, Other, Segment
 from analyzer.share import owner
 
 if TYPE_CHECKING:
     from analyzer.capture import Packet
 
 FRAGMENT: Final = "fragment"
+LONG: Final = 256
+"""Bytes of payload up to which a segment of another protocol is kept whole, with padding or checksums behind it."""
+MACHINES: Final = 65_536
+"""Machines whose answered lookups are told apart; those of any more are all kept."""
 
 
 @dataclass(slots=True)
@@ -40,39 +45,68 @@ class Sifted:
 
 
 class Sifter:
-    """Sifts the packets of one range, in their order; ``sieve`` is for the reader."""
+    """Sifts the packets of one range, in their order; ``sieve`` is for the reader. ``names`` as for `Background`."""
 
-    def __init__(self, ports: Iterable[int], shares: int) -> None:
+    def __init__(self, ports: Iterable[int], names: Iterable[str], shares: int) -> None:
         self.sieve = Sieve(HEARD_PORTS)
         self._ports = frozenset(ports)
-        self._background = Background((), self.sieve)
+        self._background = Background(names, self.sieve)
         self._decoder = Decoder()
         self._shares: list[list[bytes]] = [[] for _ in range(shares if shares > 1 else 0)]
         self._around: list[bytes] = []
         self._held: Counter[int] = Counter()
         self._kept_tcp: Counter[int] = Counter()
+        self._lookups = 0
+        self._answered: dict[bytes, int] = {}  # the latest span of time in which a machine got a name lookup answered
 
     def take(self, packet: Packet) -> None:
         """Keep a packet, or count it."""
+        before = self._decoder.put_together
         unit = self._decoder.decode(packet)
-        if type(unit) is Segment:
+        if self._decoder.put_together != before or (type(unit) is Other and unit.kind == FRAGMENT):
+            # Pieces of a datagram: what it is may depend on others, ahead of this range.
+            for pieces in self._shares:
+                pieces.extend(packed(packet))
+        elif type(unit) is Segment:
             if unit.source_port in self._ports or unit.target_port in self._ports:
-                if not self._shares:
-                    self._around += packed(packet)
-                    return
-                self._shares[owner(unit, self._ports, len(self._shares))] += packed(packet)
-                self._held[packet.link_type] += 1
+                self._keep(packet, unit)
                 return
             self._background.take(unit)
             if not unit.length and unit.flags & (SYN | ACK | FIN | RST) == ACK:
                 # An acknowledgement alone tells nothing that is not told by what it acknowledges.
                 self._held[packet.link_type] += 1
                 return
-            self._kept_tcp[min(unit.source_port, unit.target_port)] += 1
-        elif type(unit) is Other and unit.kind == FRAGMENT:
-            for pieces in self._shares:
-                pieces.extend(packed(packet))
+            port = min(unit.source_port, unit.target_port)
+            self._kept_tcp[port] += 1
+            if len(unit.payload) > LONG and port != DNS_PORT and not chain(unit.payload)[0]:
+                # It is no run of frames, and its beginning shows that, too. Its length is in its headers.
+                packet.data = packet.data[: LONG - len(unit.payload)]
+        elif type(unit) is Datagram and DNS_PORT in (unit.source_port, unit.target_port) and not self._tells(unit):
+            self._held[packet.link_type] += 1
+            self._lookups += 1
+            return
         self._around += packed(packet)
+
+    def _keep(self, packet: Packet, segment: Segment) -> None:
+        """Keep a packet of a conversation for the share that follows it."""
+        if not self._shares:
+            self._around += packed(packet)
+            return
+        self._shares[owner(segment, self._ports, len(self._shares))] += packed(packet)
+        self._held[packet.link_type] += 1
+
+    def _tells(self, datagram: Datagram) -> bool:
+        """Whether a name lookup may tell more than that there is one: for the asker alone, or of a name of ours."""
+        if self._background.may_be_of_ours(datagram.payload):
+            return True
+        if not is_dns_answer(datagram.payload):
+            return False
+        span, machine = answer_span(datagram.time_ns), datagram.target
+        if span <= self._answered.get(machine, -1):
+            return False
+        if len(self._answered) < MACHINES or machine in self._answered:
+            self._answered[machine] = span
+        return True
 
     def done(self) -> Sifted:
         """Return what was kept and counted."""
@@ -80,5 +114,5 @@ class Sifter:
         tcp = Counter(self._background.tcp_packets)
         tcp.subtract(self._kept_tcp)
         shares = tuple(b"".join(pieces) for pieces in self._shares)
-        held = Held(self._held + self.sieve.held_by_link, +tcp, self.sieve.datagrams)
+        held = Held(self._held + self.sieve.held_by_link, +tcp, self._lookups, self.sieve.datagrams)
         return Sifted(shares, b"".join(self._around), held)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 
+from analyzer.pipeline import collect_rarely
+
 
 @contextmanager
 def workers(count: int) -> Iterator[Executor]:
@@ -30,3 +32,4 @@ def workers(count: int) -> Iterator[Executor]:
 def _begin() -> None:
     """Leave Ctrl-C to the process that started this one: a worker has nothing to say to the user."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect_rarely()

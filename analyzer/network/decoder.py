@@ -65,13 +65,15 @@ class Decoder:
 
     ``kinds`` counts the packets that were none of the protocols read here, by `Other.kind`;
     ``unknown_link_types`` those that came with a link layer nobody here reads, by LINKTYPE_ number.
-    ``aggregated_unread`` counts 802.11 frames of which only the first packet was read (A-MSDU).
+    ``put_together`` counts datagrams that came in fragments; ``aggregated_unread`` counts 802.11 frames of which only
+    the first packet was read (A-MSDU).
     """
 
     def __init__(self) -> None:
         self.kinds: Counter[str] = Counter()
         self.unknown_link_types: Counter[int] = Counter()
         self.aggregated_unread = 0
+        self.put_together = 0
         self._fragments = Fragments()
 
     @property
@@ -199,6 +201,7 @@ class Decoder:
         complete = self._fragments.add(key, ip.protocol, offset, piece, packet.time_ns, more=more)
         if complete is None:
             raise Stop("fragment")
+        self.put_together += 1
         ip.protocol, data = complete
         ip.fragment = None
         whole = Frame(data, len(data))
