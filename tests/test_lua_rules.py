@@ -190,7 +190,8 @@ def without_what_is_unknown(trace: Trace) -> Trace:
     trace.background = Background()
     for c in trace.conversations:
         for side in c.sides.values():
-            side.quality.set_aside = side.quality.mismatches = 0
+            # Conversations that are alike share what was counted.
+            side.quality = replace(side.quality, set_aside=0, mismatches=0)
     return trace
 
 
