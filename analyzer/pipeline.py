@@ -208,15 +208,7 @@ def analyze(
     begun: Callable[[Conversation], None] | None = None,
     expect_servers: Iterable[str | ExpectedServer] = (),
 ) -> Trace:
-    """Analyse capture files (or directories, or ``-``) as one capture in time order.
-
-    ``keys`` open what they fit. ``ports`` are the server's TCP ports.
-    ``begun`` is called with each conversation when its first packet comes
-    (to set its `tap`, say). ``progress`` is called now and then with the capture and the trace so
-    far. ``expect_servers`` (``HOST`` or ``HOST:PORT``) are where devices should call: who calls elsewhere is a finding.
-    Raises `CaptureError` (a `ValueError`) when nothing can be read, `ExpectedServerError` for what is no host; damage
-    inside a file is a finding.
-    """
+    """Analyse captures with this process alone; `analyzer.jobs.analyze` tells of the arguments and the errors."""
     analysis = Analysis(keys=keys, ports=ports, begun=begun, expect_servers=expect_servers)
     feed(analysis, captures, stdin=stdin, progress=progress)
     return analysis.finish()

@@ -352,9 +352,9 @@ def _open(
     return _reading(entry, _Opened(source, head, form), number, interfaces, warnings, skips=skips)
 
 
-def open_file(path: str, interfaces: InterfaceNumbers, skips: Skips = NO_SKIPS) -> Reading:
-    """Open one file by itself, with packet numbers from 1. Raises CaptureError when it is no capture."""
-    return _open(_Entry(path), 1, interfaces, [], block=BLOCK, skips=skips)
+def first_time(path: str) -> int:
+    """Return the time (ns) of a file's first packet, 0 when it has none. Raises CaptureError if it is no capture."""
+    return Capture._count(_open(_Entry(path), 1, block=SMALL_BLOCK), 1)[1]
 
 
 def _recognise(entry: _Entry, *, block: int, keep_open: bool = True) -> tuple[Source, bytes, str | None]:

@@ -7,9 +7,8 @@ from contextlib import closing
 from typing import Final
 
 from analyzer.capture import CaptureError
-from analyzer.capture.capture import open_file
+from analyzer.capture.capture import first_time
 from analyzer.capture.ledger import MOST_DAMAGE, Entry
-from analyzer.capture.pcapng import InterfaceNumbers
 from analyzer.capture.ranges import RangeReader, split
 from analyzer.jobs.ranges import Piece, RangeResult
 from analyzer.jobs.sift import Sifter
@@ -36,7 +35,7 @@ def go_through(piece: Piece, ports: Iterable[int], names: Iterable[str], shares:
 
     Raises CaptureError when it cannot be opened; what is damaged is in the result's entries.
     """
-    first_ns = _first_time(piece.path) if piece.first else 0
+    first_ns = first_time(piece.path) if piece.first else 0
     sifter = Sifter(ports, names, shares)
     reader = RangeReader(piece.path, piece.begin, piece.end, skips=sifter.sieve.skips)
     ledger, source = reader.ledger, reader.source
@@ -64,10 +63,3 @@ def _note(entries: list[Entry], entry: Entry) -> None:
     """Keep as many damaged places as a file may list, and the end."""
     if len(entries) <= MOST_DAMAGE or entry.method == "ended":
         entries.append(entry)
-
-
-def _first_time(path: str) -> int:
-    """Return the time (ns) of a file's first packet, 0 when it has none. Raises CaptureError if it is no capture."""
-    reading = open_file(path, InterfaceNumbers())
-    with closing(reading.source), closing(reading.packets):
-        return next((packet.time_ns for packet in reading.packets), 0)

@@ -42,7 +42,7 @@ class RangeResult:
     """What a worker sends back of a range. Packet numbers in it count from 1, as if it were a file of its own.
 
     ``numbers`` is how many the range takes, ``first_ns`` the time of the file's first packet, in its first
-    range. ``goes_on_from`` tells whether the range began where another one ended; it ended at ``end``.
+    range. It began at ``begin`` and ended at ``end``; with ``borrowed`` these tell what `goes_on` asks.
     """
 
     numbers: int
