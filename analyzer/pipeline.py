@@ -66,6 +66,7 @@ class Analysis:
         self.names = frozenset(place.name for place in places if place.name is not None)
         """Names that lookups are remembered of, besides the cloud's."""
         self._background = Background(self.names, self.sieve)
+        self.sieve.skips.tells = self._background.lookup_tells
         self._tracker = Tracker(ports, self._begin, self._end)
         self._dead_keys: DeadKeys | None = None
         self.trace = Trace([], self._tracker.conversations, self._background, self._tracker.ports)

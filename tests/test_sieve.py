@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -202,6 +203,49 @@ def test_a_port_that_is_used_again_is_looked_at_again(waited: int, tmp_path: Pat
     path.write_bytes(pcap_header() + b"".join(records))
     assert known(path, sieved=True) == known(path, sieved=False)
     assert bool(analyze(path).background.mute) == (waited == 21)
+
+
+def lookup(name: bytes, *, answer: bool) -> bytes:
+    """A DNS message about a name, with one address in the answer."""
+    asked = b"".join(bytes((len(part),)) + part for part in name.split(b".")) + b"\0\0\x01\0\x01"
+    found = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc6\x33\x64\x07"
+    counts = b"\0\x01" + bytes((0, answer)) + bytes(4)
+    return b"\x12\x34" + (b"\x81\x80" if answer else b"\x01\x00") + counts + asked + (found if answer else b"")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(), st.sampled_from(["pcap", "pcapng"]), st.sampled_from("<>"), st.sampled_from((1, 3, -2)))
+def test_name_lookups_give_the_same_with_and_without(seed: int, kind: str, order: str, step: int) -> None:
+    chance = random.Random(seed)
+    names = (b"device.spark.io", b"Staging-Device.SPARK.io", b"example.org", b"www.particular.example", b"a" * 63, b"")
+    frames = []
+    for _ in range(60):
+        answer = chance.random() < 0.6
+        message = lookup(chance.choice(names), answer=answer)
+        ports = chance.choice(((53, 40000), (53, 5683), (53, 67), (53, 53)))
+        body = udp(*(ports if answer else ports[::-1]), message[: chance.choice((None, None, None, 11, 12, 20))])
+        packet = bytearray(ipv4(17, body, backwards=answer))
+        packet[19 if answer else 15] = chance.choice((4, 5, 6))  # several machines
+        frames.append(ethernet(bytes(packet)).ljust(chance.choice((0, 60, 64)), b"\0"))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "lookups"
+        path.write_bytes(capture_of(frames, 1, kind, order, step=step))
+        assert known(path, sieved=True) == known(path, sieved=False)
+
+
+def test_a_lookup_that_tells_nothing_is_held_back_and_still_counted(tmp_path: Path) -> None:
+    told = [lookup(b"example.org", answer=True), lookup(b"device.spark.io", answer=False)]
+    frames = [ethernet(ipv4(17, udp(53, 40000, message))) for message in (told[0], told[0], told[1], told[0])]
+    path = tmp_path / "lookups.pcap"
+    path.write_bytes(capture_of(frames, 1, "pcap", "<"))
+    analysis = Analysis()
+    numbers = []
+    for packet in Capture([path], skips=analysis.sieve.skips):
+        analysis.take(packet)
+        numbers.append(packet.number)
+    assert numbers == [1, 3]  # the first answer shows that the network works, the third is of the cloud's name
+    background = analysis.finish().background
+    assert (background.packets, background.kinds["DNS"]) == (4, 4)
 
 
 def test_a_connection_of_no_interest_is_held_back_and_still_counted(tmp_path: Path) -> None:

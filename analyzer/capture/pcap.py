@@ -165,13 +165,13 @@ def _records(  # noqa: PLR0917
                             cell[0] += 1
                             continue
                     elif (
-                        protocol == UDP
-                        and (total_low >= SMALLEST_UDP or total_high)
-                        and udp_size not in impossible_udp
-                        and ends[8:10] not in heard
-                        and ends[10:] not in heard
+                        protocol == UDP and (total_low >= SMALLEST_UDP or total_high) and udp_size not in impossible_udp
                     ):
-                        continue
+                        if ends[8:10] not in heard and ends[10:] not in heard:
+                            continue
+                        time_ns = seconds * NS_PER_SECOND + fraction * tick
+                        if skips.is_dull_lookup(buffer, begin, end, ends, time_ns):
+                            continue
                 elif test is not None and test(buffer, begin, captured):
                     continue
                 passed += 1

@@ -218,13 +218,13 @@ def read_pcapng(
                             cell[0] += 1
                             continue
                     elif (
-                        protocol == UDP
-                        and (total_low >= SMALLEST_UDP or total_high)
-                        and udp_size not in impossible_udp
-                        and ends[8:10] not in heard
-                        and ends[10:] not in heard
+                        protocol == UDP and (total_low >= SMALLEST_UDP or total_high) and udp_size not in impossible_udp
                     ):
-                        continue
+                        if ends[8:10] not in heard and ends[10:] not in heard:
+                            continue
+                        time_ns = _time(upper + low * multiplier, divisor)
+                        if skips.is_dull_lookup(buffer, begin, begin + captured, ends, time_ns):
+                            continue
                 elif test is not None and test(buffer, begin, captured):
                     continue
                 passed += 1

@@ -16,6 +16,10 @@ Skip = Callable[[bytearray, int, int], bool]
 """Tells of a packet, by the buffer that it lies in, its place there and its size in bytes, that it need not be handed
 on, and counts it then if it is of TCP. It may look at `SPARE` bytes behind the packet."""
 
+Tells = Callable[[bytes, bytes, int], bool]
+"""Whether a DNS message, perhaps with something behind it, tells anything if it comes to this address at this time
+(ns)."""
+
 ETHERNET: Final = 1
 PLAIN_SIZE: Final = 54
 """Bytes of the headers of a TCP segment in the common shape."""
@@ -30,6 +34,9 @@ TCP: Final = 6
 UDP: Final = 17
 SYN: Final = 0x02
 UDP_HEADER: Final = 8
+DNS: Final = (53).to_bytes(2)
+PLAIN_DATAGRAM: Final = 42
+"""Bytes of the headers of a UDP datagram in the common shape."""
 SMALLEST_UDP: Final = 20 + UDP_HEADER
 
 
@@ -38,20 +45,35 @@ class Skips:
 
     ``connections`` are directions of TCP connections by source, target, source port and target port as the
     header has them (12 bytes, 36 with IPv6), each with the cell of a list in which its segments are counted. UDP
-    datagrams are of interest if one of their ports is in ``heard`` (2 bytes each). ``tests`` has a function for each
-    link type whose packets can be told at all. ``held_by_link`` counts what was not handed on.
+    datagrams are of interest if one of their ports is in ``heard`` (2 bytes each); of those with name lookups in them
+    ``tells`` is asked, if it is set, and ``lookups`` counts what was not handed on. ``tests`` has a function for each
+    link type whose packets can be told at all. ``held_by_link`` counts all that was not handed on.
     """
 
     def __init__(self, heard: Collection[int] = ()) -> None:
         self.connections: dict[bytes, list[int]] = {}
         self.heard = frozenset(port.to_bytes(2) for port in heard)
         self.tests: dict[int, Skip] = {}
+        self.tells: Tells | None = None
+        self.lookups = 0
         self.held_by_link: Counter[int] = Counter()
 
     def hold(self, link_type: int, packets: int) -> None:
         """Count packets that were not handed on."""
         if packets:
             self.held_by_link[link_type] += packets
+
+    def is_dull_lookup(self, buffer: bytearray, begin: int, end: int, ends: bytes, time_ns: int) -> bool:
+        """Tell whether a plain datagram on a port in ``heard`` is a name lookup that tells nothing, and count it then.
+
+        The packet lies in ``buffer`` from ``begin`` to ``end``; ``ends`` as in ``connections``.
+        """
+        if self.tells is None or DNS not in (ends[8:10], ends[10:]):
+            return False
+        if self.tells(bytes(buffer[begin + PLAIN_DATAGRAM : end]), ends[4:8], time_ns):
+            return False
+        self.lookups += 1
+        return True
 
 
 class Usual(NamedTuple):

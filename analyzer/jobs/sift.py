@@ -49,6 +49,7 @@ class Sifter:
 
     def __init__(self, ports: Iterable[int], names: Iterable[str], shares: int) -> None:
         self.sieve = Sieve(HEARD_PORTS)
+        self.sieve.skips.tells = self._tells
         self._ports = frozenset(ports)
         self._background = Background(names, self.sieve)
         self._decoder = Decoder()
@@ -81,10 +82,14 @@ class Sifter:
             if len(unit.payload) > LONG and port != DNS_PORT and not chain(unit.payload)[0]:
                 # It is no run of frames, and its beginning shows that, too. Its length is in its headers.
                 packet.data = packet.data[: LONG - len(unit.payload)]
-        elif type(unit) is Datagram and DNS_PORT in (unit.source_port, unit.target_port) and not self._tells(unit):
-            self._held[packet.link_type] += 1
-            self._lookups += 1
-            return
+        elif type(unit) is Datagram and DNS_PORT in (unit.source_port, unit.target_port):
+            if not self._tells(unit.payload, unit.target, unit.time_ns):
+                self._held[packet.link_type] += 1
+                self._lookups += 1
+                return
+            if is_dns_answer(unit.payload) and (len(self._answered) < MACHINES or unit.target in self._answered):
+                span = answer_span(unit.time_ns)
+                self._answered[unit.target] = max(span, self._answered.get(unit.target, span))
         self._around += packed(packet)
 
     def _keep(self, packet: Packet, segment: Segment) -> None:
@@ -95,18 +100,11 @@ class Sifter:
         self._shares[owner(segment, self._ports, len(self._shares))] += packed(packet)
         self._held[packet.link_type] += 1
 
-    def _tells(self, datagram: Datagram) -> bool:
-        """Whether a name lookup may tell more than that there is one: for the asker alone, or of a name of ours."""
-        if self._background.may_be_of_ours(datagram.payload):
+    def _tells(self, payload: bytes, target: bytes, time_ns: int) -> bool:
+        """Whether a DNS message may tell more than that there is one: for the asker alone, or of a name of ours."""
+        if is_dns_answer(payload) and answer_span(time_ns) > self._answered.get(target, -1):
             return True
-        if not is_dns_answer(datagram.payload):
-            return False
-        span, machine = answer_span(datagram.time_ns), datagram.target
-        if span <= self._answered.get(machine, -1):
-            return False
-        if len(self._answered) < MACHINES or machine in self._answered:
-            self._answered[machine] = span
-        return True
+        return self._background.may_be_of_ours(payload)
 
     def done(self) -> Sifted:
         """Return what was kept and counted."""
@@ -114,5 +112,7 @@ class Sifter:
         tcp = Counter(self._background.tcp_packets)
         tcp.subtract(self._kept_tcp)
         shares = tuple(b"".join(pieces) for pieces in self._shares)
-        held = Held(self._held + self.sieve.held_by_link, +tcp, self._lookups, self.sieve.datagrams)
+        held = Held(
+            self._held + self.sieve.held_by_link, +tcp, self._lookups + self.sieve.lookups, self.sieve.datagrams
+        )
         return Sifted(shares, b"".join(self._around), held)

@@ -38,7 +38,8 @@ class Sieve:
     """Keeps what was found out about connections, and counts what it holds back.
 
     Segments of a connection that `hold` has not been told of pass, and so does every SYN. UDP datagrams are held back
-    unless one of their ports is in ``heard``.
+    unless one of their ports is in ``heard``; name lookups, which the readers tell in the most common shape alone, if
+    ``skips.tells`` says that they tell nothing.
     """
 
     def __init__(self, heard: Collection[int]) -> None:
@@ -74,8 +75,13 @@ class Sieve:
 
     @property
     def datagrams(self) -> int:
-        """How many of them were of UDP."""
-        return self.held - sum(self.segments.values()) - self.elsewhere
+        """How many of them were of UDP, and no name lookups."""
+        return self.held - sum(self.segments.values()) - self.elsewhere - self.lookups
+
+    @property
+    def lookups(self) -> int:
+        """How many of them were name lookups."""
+        return self.skips.lookups
 
     @property
     def elsewhere(self) -> int:
