@@ -16,8 +16,9 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO
 
+from analyzer.report.style import NARROWEST, WIDEST, WIDTH
 from analyzer.wording import ASCII, printable, wrap
 
 EXIT_DONE: Final = 0
@@ -49,8 +50,6 @@ How to make a capture: sparkshark explain capture   All options: COMMAND --help
 Exit status: 0 done, 1 findings reached --fail-on, 2 wrong usage or unreadable
 """
 
-
-WIDTH: Final = 80
 LONGEST_SUBJECT: Final = 60
 """Characters of an argument that an error line repeats."""
 PLAIN: Final = "sparkshark.plain"
@@ -108,6 +107,18 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(name, options, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"All options: {self.prog} --help"
         raise UsageError(f"{shortened(name)}: no such option. {hint}")
+
+
+def help_width() -> int:
+    """Return the columns of a page of help."""
+    return max(NARROWEST, min(WIDEST, screen_width(sys.stdout)))
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Pages of help as wide as reports."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=help_width() - 2)  # argparse itself leaves two free
 
 
 def shortened(text: str) -> str:
@@ -170,6 +181,17 @@ def _prepare_streams() -> None:
             stream.reconfigure(encoding="ascii", errors=PLAIN)
 
 
+def screen_width(stream: TextIO) -> int:
+    """Return the columns to write on a stream: COLUMNS, as other programs take it, else the terminal's, else 80."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and 0 < len(told) <= 4 and int(told):
+        return int(told)
+    try:
+        return (os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0) or WIDTH
+    except (OSError, ValueError):
+        return WIDTH
+
+
 def _wants_ascii() -> bool:
     """Whether the user's locale says ASCII. Python itself takes LC_ALL=C for UTF-8."""
     if "PYTHONIOENCODING" in os.environ or os.environ.get("PYTHONUTF8") == "1":
@@ -213,11 +235,11 @@ def _run(words: list[str]) -> int:
     command = importlib.import_module(f"analyzer.commands.{name.replace('-', '_')}")
     parser = Parser(
         prog=f"sparkshark {name}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     command.add(parser)
-    parser.description = "\n".join(wrap(" ".join((parser.description or "").split()), WIDTH))
+    parser.description = "\n".join(wrap(" ".join((parser.description or "").split()), help_width()))
     try:
         arguments = parser.parse_args(words[1:])
     except SystemExit:  # --help has printed its page

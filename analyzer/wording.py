@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
+
+from analyzer.cells import MARKS, even, fold
 
 QUOTED: Final = 60
 """Characters of text from the network that are shown."""
@@ -26,9 +29,19 @@ TOGETHER: Final = re.compile(
     r"|\d (?=(?:µs|ms|s|min|h|d|bytes?|[kMGT]B)\b)"
     r"|\b(?:min|h|d) (?=\d+ (?:s|min|h)\b)"
     r"|(?<![\w-])-[a-z] (?=\w)"  # an option and its value
+    r"|\bsparkshark explain (?=SPK)"
 )
 """Spaces at which a line must not end: a number stays with its unit, a packet with its number."""
 HELD: Final = "\u00a0"
+UNSEEN: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+"""Characters that count as printable and show nothing: fillers and variation selectors, in which text can be hidden."""
+PILED: Final = 3
+"""Combining characters on one base that are shown: as many as languages need. A pile of them covers other lines."""
+HARMLESS: Final = re.compile(f"[ -~{MARKS}]*")
+"""ASCII and our own marks: what nearly every line is made of."""
 
 
 def number(value: int) -> str:
@@ -130,7 +143,10 @@ def wrap(text: str, width: int, *, first: str = "", then: str = "") -> list[str]
     that a terminal could act on come out escaped. Numbers are not parted from their units.
     """
     held = TOGETHER.sub(lambda found: found[0].replace(" ", HELD), printable(text))
-    lines = textwrap.wrap(held, width, initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
+    if even(held):
+        lines = textwrap.wrap(held, width, initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
+    else:
+        lines = fold(held, width, first, then)
     return [line.replace(HELD, " ") for line in lines]
 
 
@@ -140,15 +156,22 @@ def plain(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape everything in foreign text that a terminal could act on or that changes its direction."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_shown, text))
+    """Escape everything in foreign text that a terminal could act on, that changes its direction, or is not seen."""
+    return text if HARMLESS.fullmatch(text) else "".join(_shown(text))
 
 
-def _shown(char: str) -> str:
-    # What is not printable to Python includes direction marks, private and unassigned characters.
-    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+def _shown(text: str) -> Iterator[str]:
+    """Yield each character as it is shown."""
+    pile = PILED  # a combining character that comes first would change what stands before the text
+    for char in text:
+        # What is not printable to Python includes controls, direction marks, private and unassigned characters.
+        seen = char.isprintable() and char not in UNSEEN
+        if char > "\u02ff" and unicodedata.category(char)[0] == "M":
+            pile += 1
+            seen = seen and pile <= PILED
+        else:
+            pile = 0 if char.isalnum() else PILED
+        yield char if seen else char.encode("unicode_escape").decode("ascii")
 
 
 def quote(data: bytes, *, most: int = QUOTED) -> str:
@@ -160,7 +183,7 @@ def quote(data: bytes, *, most: int = QUOTED) -> str:
         characters = data.decode("utf-8")
     except UnicodeDecodeError:
         characters = ""
-    units = list(map(_shown, characters)) if characters else [_shown_byte(byte) for byte in data]
+    units = list(_shown(characters)) if characters else [_shown_byte(byte) for byte in data]
     text = ""
     for unit in units:
         if len(text) + len(unit) > most:

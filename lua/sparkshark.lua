@@ -2918,6 +2918,7 @@ spark.constants = {
     together = { HELLO_WAIT = { { { G1b = true, G2a = true }, 2.0 }, { { G2b = true, G2c = true, G2d = true }, 4.0 } } },
   },
   report = {
+    layout = { ASIDE_FOR_ALL = "\194\183 Own server" },
     several = {
       FAILING = "FAILING",
       NAMED = 3,
@@ -2951,7 +2952,6 @@ spark.constants = {
       UNSAID = { "SPK401", "SPK704" },
       WORKS_DESPITE = "The device logs in and stays connected. {missing}",
     },
-    text = { ASIDE_FOR_ALL = "\194\183 Own server" },
     verdict = { NO_TRAFFIC = "NO SPARK TRAFFIC" },
   },
   rsa = { LARGEST_MODULUS_BITS = 8192, LEAST_PADDING = 8, SMALLEST_MODULUS_BITS = 256 },
@@ -15705,7 +15705,7 @@ local format, rep, sub = string.format, string.rep, string.sub
 local concat, sort = table.concat, table.sort
 
 local FINDINGS = constants.findings.FINDINGS
-local ASIDE_FOR_ALL = constants.report.text.ASIDE_FOR_ALL
+local ASIDE_FOR_ALL = constants.report.layout.ASIDE_FOR_ALL
 -- The window that Wireshark opens shows 75 columns of 21 lines; tshark's user has 80.
 local WIDTH = 72
 local LABEL = 13

@@ -47,7 +47,8 @@ def _output(line: str, folder: str) -> str:
     command = _COMMAND.search(line)
     if command is None:
         raise ValueError(f"README.md: {line}: not a sparkshark command")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
     words = [sys.executable, "-m", "analyzer", *shlex.split(command["words"])]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=True)
     return _shown(done.stdout, command["lines"])

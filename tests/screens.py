@@ -22,6 +22,8 @@ ATTEMPTS = {"retries": 40}
 RING_TURNS = 1000
 RING_FILES = 12
 RING_STEP_S = 64
+SCREEN = ("LC_ALL", "LC_CTYPE", "LANG", "NO_COLOR", "TERM", "COLUMNS")
+"""Variables that say how a screen looks: the tests choose."""
 
 
 def sparkshark(
@@ -29,7 +31,11 @@ def sparkshark(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own, with a UTF-8 locale unless ``env`` says otherwise."""
     settings = {
-        **{k: v for k, v in os.environ.items() if k not in ("LC_ALL", "LC_CTYPE", "LANG", "NO_COLOR", "TERM")},
+        **{
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("LC_ALL", "LC_CTYPE", "LANG", "NO_COLOR", "TERM", "COLUMNS")
+        },
         "PYTHONPATH": str(ROOT),
         "LC_ALL": "C.UTF-8",
         "TERM": "xterm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -125,6 +127,8 @@ MISTAKES = (
         "analyze seed.pcap --format jsnl",
         "--format jsnl: no such choice. Did you mean jsonl? All: text, json, jsonl, markdown, parquet",
     ),
+    ("analyze seed.pcap --width 12", "--width 12: a number of columns from 40 to 1000 is wanted."),
+    ("explain SPK206 --width wide", "--width wide: a number of columns from 40 to 1000 is wanted."),
     (
         "analyze seed.pcap --fail-on hgh",
         "--fail-on hgh: no such choice. All: critical, major, minor, never",
@@ -450,11 +454,12 @@ def test_odd_names_are_shown_escaped(name: bytes, tmp_path: Path) -> None:
 # -- terminals and locales ------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(*words: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+def on_a_terminal(*words: str, env: dict[str, str] | None = None, columns: int = 80) -> tuple[int, str]:
     """Run the command with standard output on a terminal of its own."""
-    settings = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "LC_ALL", "LC_CTYPE", "LANG")}
+    settings = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "LC_ALL", "LC_CTYPE", "LANG", "COLUMNS")}
     settings |= {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TERM": "xterm", **(env or {})}
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "analyzer", *words],
         cwd=ROOT,
@@ -479,8 +484,50 @@ def test_colour_on_a_terminal_only_and_nothing_else_changes() -> None:
     assert "\x1b" not in piped
     status, coloured = on_a_terminal("analyze", str(MISMATCH))
     assert status == 0
-    assert "\x1b[31m✕ NOT CONNECTING" in coloured
+    assert "\x1b[31m✕\x1b[0m \x1b[1mNOT CONNECTING\x1b[0m" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == piped
+
+
+def test_colour_is_for_marks_and_arrows_so_that_words_are_readable_on_any_background() -> None:
+    for locale in ("C.UTF-8", "C"):
+        _, coloured = on_a_terminal("analyze", str(MISMATCH), env={"LC_ALL": locale})
+        painted = re.findall(r"\x1b\[3\dm(.*?)\x1b\[0m", coloured)
+        assert len(painted) > 10
+        assert not [text for text in painted if re.search(r"[a-wyz]", text)]
+        assert "\x1b[9" not in coloured  # bright black is the background itself in some themes
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [(30, 40), (40, 40), (63, 63), (80, 80), (100, 100), (119, 119), (300, 120)]
+)
+def test_a_report_is_as_wide_as_the_terminal_within_reason(columns: int, width: int) -> None:
+    _, shown = on_a_terminal("analyze", str(MISMATCH), columns=columns)
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines())) == width
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "width"),
+    [
+        ([], {}, 80),
+        ([], {"COLUMNS": "100"}, 100),
+        ([], {"COLUMNS": "5"}, 40),
+        ([], {"COLUMNS": "0"}, 80),
+        ([], {"COLUMNS": "wide"}, 80),
+        ([], {"COLUMNS": "9" * 5000}, 80),
+        (["--width", "60"], {"COLUMNS": "100"}, 60),
+        (["--width", "140"], {}, 140),
+    ],
+)
+def test_off_a_terminal_the_width_is_80_unless_the_user_says_otherwise(
+    words: list[str], env: dict[str, str], width: int
+) -> None:
+    report = sparkshark("analyze", *words, str(MISMATCH), env=env).stdout.decode()
+    assert max(map(len, report.splitlines())) == width
+
+
+def test_a_file_is_80_wide_whatever_the_screen(desk: Path) -> None:
+    sparkshark("analyze", "seed.pcap", "-o", "verdict.txt", cwd=desk, env={"COLUMNS": "120"})
+    assert max(map(len, (desk / "verdict.txt").read_text(encoding="utf-8").splitlines())) == 80
 
 
 @pytest.mark.parametrize(

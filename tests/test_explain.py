@@ -140,8 +140,8 @@ def test_colour_and_other_alphabets_change_nothing_else(
     coloured = explain.page(spec, explain.Style(colour=True))
     assert re.sub(r"\x1b\[\d+m", "", coloured) == page
     assert "\x1b[1m           particle keys doctor DEVICE_ID\x1b[0m" in coloured
-    assert "\x1b[36m│───── 256 bytes ─────▶\x1b[0m" in coloured
-    assert "\x1b[35m◀───── 384 bytes ─────│\x1b[0m" in coloured
+    assert "\x1b[36m│─────\x1b[0m 256 bytes \x1b[36m─────▶\x1b[0m│" in coloured
+    assert "│\x1b[35m◀─────\x1b[0m 384 bytes \x1b[35m─────│\x1b[0m" in coloured
     for code in FINDINGS:
         ascii_page = explain.page(FINDINGS[code], explain.Style(unicode=False))
         assert ascii_page.isascii()

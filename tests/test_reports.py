@@ -20,10 +20,13 @@ import screens
 from judging import judged
 from screens import CAPTURES, SHIPPED, shown, story
 
+from analyzer.cells import cells
 from analyzer.findings import FINDINGS, Confidence, Severity
 from analyzer.pipeline import analyze
+from analyzer.report.ladder import WITH_ROWS
+from analyzer.report.layout import numbered
 from analyzer.report.style import Style
-from analyzer.report.text import numbered, text_report
+from analyzer.report.text import text_report
 from analyzer.simulate import SCENARIOS, simulate
 from analyzer.streams import Sender
 
@@ -66,6 +69,7 @@ STORIES = (
 )
 MARKDOWN = ("key-mismatch-retries", "healthy-full", "two-devices-background", "wrong-service-http302", "port-blocked")
 DOCUMENTS = ("key-mismatch-retries", "wrong-service-http302", "mid-session", "capture-gap")
+COMMAND = re.compile(r" *(sparkshark|particle|spark|openssl|dfu-util|nc|ss|tcpdump|tshark) ")
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -74,6 +78,7 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run where the captures are, in a UTF-8 locale."""
     monkeypatch.chdir(screens.ROOT)
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -88,11 +93,12 @@ def same_as_golden(name: str, found: str, read: Callable[[str], object] = str) -
     assert read(found) == read(file.read_text(encoding="utf-8")), f"not as in {file}"
 
 
-def is_tidy(report: str) -> None:
+def is_tidy(report: str, width: int = 80) -> None:
     """No line too long, none with blanks at its end, no two blank lines, no block twice."""
     lines = report.splitlines()
     assert report.endswith("\n")
-    assert not [line for line in lines if len(line) > 80]
+    # A command stays in one piece so that it can be pasted; nothing fits beside it.
+    assert not [line for line in lines if cells(line) > width and not COMMAND.match(line)]
     assert not [line for line in lines if line != line.rstrip()]
     assert "\n\n\n" not in report
     blocks = [block for block in report.split("\n\n") if block.strip()]
@@ -101,14 +107,44 @@ def is_tidy(report: str) -> None:
     assert re.search(r"packets \d[\d,]*[:;)]", report) is None  # "packets 7)" of a single packet
 
 
+def is_straight(report: str) -> None:
+    """The rails of each drawing stand below each other."""
+    drawings = re.split(r"^ *packet .*DEVICE", report, flags=re.MULTILINE)[1:]
+    for drawing in drawings:
+        rails = [
+            tuple(found.start() for found in re.finditer("[│┊●✕]", line))
+            for line in drawing.splitlines()[1:]
+            if re.match(r".{14,} [│┊●✕]", line)
+        ]
+        assert rails
+        assert len(set(rails)) == 1, drawing
+
+
+def words_of(report: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z][a-z]{3,}", report))
+
+
 # -- each screen whole --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_report_on_a_shipped_capture_reads_as_agreed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    report = shown(capsys, "analyze", f"captures/{name}.pcap")
-    is_tidy(report)
-    same_as_golden(f"{name}.txt", report)
+def test_the_report_on_a_shipped_capture_reads_as_agreed(
+    name: str, width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = shown(capsys, "analyze", f"captures/{name}.pcap", "--width", str(width))
+    is_tidy(report, width)
+    same_as_golden(f"{name}.txt" if width == 80 else f"{name}-{width}.txt", report)
+
+
+@pytest.mark.parametrize("width", [40, 60])
+@pytest.mark.parametrize("name", ["key-mismatch-retries", "two-devices-background"])
+def test_the_report_on_a_narrow_screen_reads_as_agreed(
+    name: str, width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = shown(capsys, "analyze", f"captures/{name}.pcap", "--width", str(width))
+    is_tidy(report, width)
+    same_as_golden(f"{name}-{width}.txt", report)
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -159,13 +195,22 @@ def test_three_thousand_attempts_are_one_report(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_story_makes_an_untidy_report(name: str, stories: Path) -> None:
     trace = analyze(story(name, stories))
-    is_tidy(text_report(trace, f"{name}.pcap"))
+    whole = text_report(trace, f"{name}.pcap")
+    # What is told on every screen, however it is laid out; rows for Wireshark, names and times are fitted.
+    said = words_of(whole.partition("In Wireshark")[0].partition("\nAttempt ")[0]) - words_of(whole.splitlines()[0])
     short = text_report(trace, f"{name}.pcap", Style(quiet=True))
     assert len(short.splitlines()) <= 12 + len({c.device.ip for c in trace.conversations})
-    plain = text_report(trace, f"{name}.pcap", Style(unicode=False))
-    assert plain.isascii()
-    assert max(map(len, plain.splitlines())) <= 80
-    assert "\\u" not in plain
+    for width in (40, 41, 60, 69, 70, 80, 109, 110, 120, 200):
+        report = text_report(trace, f"{name}.pcap", Style(width))
+        is_tidy(report, width)
+        is_straight(report)
+        assert words_of(report) >= said, f"less is told at {width}"
+        plain = text_report(trace, f"{name}.pcap", Style(width, unicode=False))
+        assert plain.isascii()
+        is_tidy(plain, width)
+        assert "\\u" not in plain
+        if "In Wireshark" not in report:
+            assert "In Wireshark" not in whole or width >= WITH_ROWS
 
 
 # -- the same on every screen -------------------------------------------------------------------------------------

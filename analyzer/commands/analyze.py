@@ -52,8 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--statistics", action="store_true", help="append a table of round trips, login times, repeats and pings"
     )
-    out.add_argument("--quiet", action="store_true", help="state, sentence and first step only")
-    out.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+    common.add_screen(out, quiet="state, sentence and first step only")
     out.add_argument("--show-secrets", action="store_true", help="session keys in JSON")
     out.add_argument(
         "--fail-on", choices=LEVELS, default="never", metavar="LEVEL", help="exit 1 at critical, major, minor or never"

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
-from analyzer.cli import UsageError, shortened
+from analyzer.cli import UsageError, screen_width, shortened
 from analyzer.commands.progress import Progress
-from analyzer.report.style import Style
+from analyzer.report.style import NARROWEST, WIDEST, WIDTH, Style
 from analyzer.wording import plural, printable
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LONGEST_NUMBER: Final = 18
 """Digits that are read: more would be no conversation that anybody can have."""
+LONGEST: Final = 1000
+"""Columns that can be asked for: wider than any screen."""
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What can go wrong while a file is written; what can go wrong before that names the file itself."""
 CAPTURES: Final = (
@@ -220,12 +222,32 @@ def whole_number(option: str) -> Callable[[str], int]:
     return parse
 
 
-def style_of(arguments: argparse.Namespace, stream: TextIO) -> Style:
-    """Return how text is put on ``stream``: colour on a terminal only, ASCII where it can take no more."""
+def add_screen(parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, quiet: str) -> None:
+    """Declare how text is put on a screen; ``quiet`` says what is left of it then."""
+    parser.add_argument("--quiet", action="store_true", help=quiet)
+    parser.add_argument("--width", type=width, metavar="N", help="columns (default: the terminal's, else 80)")
+    parser.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+
+
+def width(text: str) -> int:
+    """Return a width, or complain in one line."""
+    if not text.isascii() or not text.isdigit() or len(text) > LONGEST_NUMBER or not NARROWEST <= int(text) <= LONGEST:
+        raise UsageError(f"--width {shortened(text)}: a number of columns from {NARROWEST} to {LONGEST} is wanted.")
+    return int(text)
+
+
+def style_of(arguments: argparse.Namespace, stream: TextIO, *, widest: int = WIDEST) -> Style:
+    """Return how text is put on ``stream``: colour on a terminal only, ASCII where it can take no more.
+
+    What the user says about the width counts; then, for standard output, COLUMNS and what the terminal says, within
+    bounds.
+    """
     terminal = stream.isatty()
-    plain = getattr(arguments, "no_color", False) or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    plain = getattr(arguments, "no_color", False) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
+    given: int | None = getattr(arguments, "width", None)
     return Style(
+        width=given or max(NARROWEST, min(widest, screen_width(stream) if stream is sys.stdout else WIDTH)),
         colour=terminal and not plain,
         unicode=encoding.startswith("utf"),
         quiet=getattr(arguments, "quiet", False),

@@ -6,17 +6,15 @@ import argparse
 import io
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, EXIT_UNUSABLE, UsageError, in_one_line
 from analyzer.commands import common
 from analyzer.conversation import Conversation
 from analyzer.report.text import finish
-from analyzer.wording import listing, number, plain, plural, printable, size
+from analyzer.wording import listing, number, plain, plural, printable, size, wrap
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
@@ -60,8 +58,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--firmware", metavar="DIR", help="images of over-the-air updates, checked, with SHA-256")
     out.add_argument("--force", action="store_true", help="overwrite files")
     out.add_argument("--show-secrets", action="store_true", help="session keys in JSON")
-    out.add_argument("--quiet", action="store_true", help="no table, only how much opened")
-    out.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+    common.add_screen(out, quiet="no table, only how much opened")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         common.write_dataset(trace, arguments)
     else:
         with common.output(arguments.output, force=arguments.force) as stream:
-            style = common.style_of(arguments, stream)
+            style = common.style_of(arguments, stream, widest=common.LONGEST)
             for piece in _rendered(trace, opened, arguments, style):
                 stream.write(piece)
             stream.flush()
@@ -121,22 +118,20 @@ def _csv(opened: list[Conversation]) -> Iterator[str]:
 
 
 def _text(opened: list[Conversation], arguments: argparse.Namespace, style: Style) -> Iterator[str]:
-    from analyzer.report.messagetable import NARROW, headline, table
+    from analyzer.report.messagetable import headline, table
 
-    on_terminal = arguments.output is None and sys.stdout.isatty()
-    width = max(NARROW, shutil.get_terminal_size().columns if on_terminal else NARROW)
-    style = replace(style, width=width)
     for index, c in enumerate(opened):
         lines = [""] if index else []
         total = sum(side.frames for side in c.sides.values())
         whole = c.secrets is not None and c.secrets.opened == total
         many = f"connection {c.number}: " if len(opened) > 1 else ""
-        lines.append(f"{'✓' if whole else '~'} {many}{headline(c)}")
+        head = f"{'✓' if whole else '~'} {many}{headline(c)}"
+        lines += wrap(head, style.width, then="  ") if style.narrow else [head]
         yield finish(lines, style)
         if arguments.quiet:
             continue
-        for line in table(c, width=width, every=arguments.all):
-            yield finish([line], style)
+        for line in table(c, width=style.width, every=arguments.all):
+            yield finish(line.splitlines(), style)
 
 
 # -- what stays closed -------------------------------------------------------------------------------------------

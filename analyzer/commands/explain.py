@@ -14,9 +14,9 @@ from analyzer.commands import common
 from analyzer.findings import FINDINGS, FindingSpec
 from analyzer.handshake import STEPS
 from analyzer.report.ladder import draw, drawing_of
-from analyzer.report.style import Style
-from analyzer.report.text import LABEL as IN_REPORTS
-from analyzer.report.text import finish, numbered
+from analyzer.report.layout import beside, block, labelled, numbered
+from analyzer.report.style import NARROW, WIDTH, Style
+from analyzer.report.text import finish
 from analyzer.streams import Hole, Sender
 from analyzer.wording import number, wrap
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from analyzer.conversation import Conversation
     from analyzer.misparse.quoted import QuotedRow, Sighting
 
-WIDTH: Final = 80
 LABEL: Final = 9
 KEY_NAMES: Final = 16
 SIGHTINGS: Final = 5
@@ -77,7 +76,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("capture", metavar="CAPTURE", nargs="?", help="where the row was seen")
     parser.add_argument("--wireshark", metavar="TEXT", help="a row that Wireshark showed, whatever it looks like")
     parser.add_argument("--port", type=common.port, action="append", metavar="N", help="server port (default 5683)")
-    parser.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+    common.add_screen(parser, quiet="what it is and what to do, no more")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,14 +86,15 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.what is not None and arguments.capture is not None:
             raise UsageError(f"{arguments.capture}: one argument too many beside --wireshark TEXT.")
         capture = arguments.capture or arguments.what
-        sys.stdout.write(finish(list(_row(arguments.wireshark, capture, arguments)), style))
+        sys.stdout.write(finish(list(_row(arguments.wireshark, capture, arguments, style)), style))
         return EXIT_DONE
     what = arguments.what
     if what is None:
-        lines = [f"{spec.code}  {spec.severity:<9} {spec.title}" for spec in FINDINGS.values()]
-        sys.stdout.write(finish([*lines, "", "One of them: sparkshark explain CODE"], style))
+        lines = [line for spec in FINDINGS.values() for line in _listed(spec, style.width)]
+        more = [] if style.quiet else ["", "One of them: sparkshark explain CODE"]
+        sys.stdout.write(finish([*lines, *more], style))
     elif what == "capture" and arguments.capture is None:
-        sys.stdout.write(finish(CAPTURE_GUIDE.splitlines(), style))
+        sys.stdout.write(finish(_guide(style.width), style))
     elif what.upper() in FINDINGS:
         sys.stdout.write(page(FINDINGS[what.upper()], style))
     elif re.fullmatch(r"(?i)spk ?-?\d*", what):
@@ -102,39 +102,62 @@ def run(arguments: argparse.Namespace) -> int:
         hint = f"Did you mean {near}? " if near else ""
         raise UsageError(f"{what}: no such finding. {hint}All: sparkshark explain")
     else:
-        sys.stdout.write(finish(list(_row(what, arguments.capture, arguments)), style))
+        sys.stdout.write(finish(list(_row(what, arguments.capture, arguments, style)), style))
     return EXIT_DONE
+
+
+def _listed(spec: FindingSpec, width: int) -> list[str]:
+    return wrap(spec.title, width, first=f"{spec.code}  {spec.severity:<9} ", then=" " * 18)
+
+
+def _guide(width: int) -> list[str]:
+    """How to make a capture; lines are folded where the screen is too narrow, below where they begin."""
+    lines = []
+    for line in CAPTURE_GUIDE.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += [line] if len(line) <= width else wrap(line.strip(), width, first=indent, then=indent + "  ")
+    return lines
 
 
 def page(spec: FindingSpec, style: Style) -> str:
     """Return the page of one finding as it is put on a screen."""
-    return finish(explanation(spec), style, bold=_commands_of(spec))
+    lines = summary(spec, style.width) if style.quiet else explanation(spec, style.width)
+    return finish(lines, style, bold=_commands_of(spec))
 
 
-def explanation(spec: FindingSpec) -> list[str]:
+def summary(spec: FindingSpec, width: int = WIDTH) -> list[str]:
+    """Return what it is and what to do, no more."""
+    return [*_title(spec, width), *_what_it_is(spec, width)]
+
+
+def explanation(spec: FindingSpec, width: int = WIDTH) -> list[str]:
     """Return the lines of that page: what it is and what to do, how it looks, what would settle it, and the rest."""
-    lines = [f"{spec.code}  {spec.title}".ljust(WIDTH - len(spec.severity)) + spec.severity]
+    lines = summary(spec, width)
     for group in (
-        _what_it_is(spec),
-        _on_the_wire(spec),
-        _how_to_be_sure(spec),
-        _in_other_words(spec),
-        _where_from(spec),
+        _on_the_wire(spec, width),
+        _how_to_be_sure(spec, width),
+        _in_other_words(spec, width),
+        _where_from(spec, width),
     ):
         if group:
-            lines += ["", *group] if len(lines) > 1 else group
+            lines += ["", *group]
     return lines
 
 
-def _what_it_is(spec: FindingSpec) -> list[str]:
-    lines = _paragraph("Means", spec.means)
-    lines += _paragraph("LED", spec.led or LED_TELLS_NOTHING)
-    lines += _paragraph("Causes", " · ".join(spec.causes))
+def _title(spec: FindingSpec, width: int) -> list[str]:
+    title = f"{spec.code}  {spec.title}"
+    if len(title) + 2 + len(spec.severity) <= width:
+        return [title.ljust(width - len(spec.severity)) + spec.severity]
+    return wrap(f"{title} ({spec.severity})", width, then=" " * 8)
+
+
+def _what_it_is(spec: FindingSpec, width: int) -> list[str]:
+    lines = _paragraph("Means", spec.means, width)
+    lines += _paragraph("LED", spec.led or LED_TELLS_NOTHING, width)
+    lines += _paragraph("Causes", " · ".join(spec.causes), width)
     if not spec.fix:
-        return lines + _paragraph("Fix", spec.no_fix)
-    steps = numbered("Fix", tuple(_filled(step) for step in spec.fix), WIDTH + IN_REPORTS - LABEL)
-    shift = slice(LABEL, IN_REPORTS)
-    return lines + [line[: shift.start] + line[shift.stop :] for line in steps]
+        return lines + _paragraph("Fix", spec.no_fix, width)
+    return lines + numbered("Fix", tuple(_filled(step) for step in spec.fix), width, column=LABEL)
 
 
 def _filled(text: str) -> str:
@@ -142,43 +165,47 @@ def _filled(text: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: ANY_SERVER.get(found[1], found[1].upper()), text)
 
 
-def _on_the_wire(spec: FindingSpec) -> list[str]:
-    lines = _paragraph("Looks", spec.looks)
+def _on_the_wire(spec: FindingSpec, width: int) -> list[str]:
+    lines = _paragraph("Looks", spec.looks, width)
     if spec.ladder:
-        lines += draw(drawing_of(spec.ladder), WIDTH, "Wire")
+        lines += draw(drawing_of(spec.ladder), width, "Wire")
     if any(step.sometimes for step in spec.ladder):
-        lines += _paragraph(" ", IN_BRACKETS)
+        lines += _paragraph(" ", IN_BRACKETS, width)
     return lines
 
 
-def _how_to_be_sure(spec: FindingSpec) -> list[str]:
-    lines = _paragraph("Settle", spec.settle)
+def _how_to_be_sure(spec: FindingSpec, width: int) -> list[str]:
+    lines = _paragraph("Settle", spec.settle, width)
     for index, (key, proves) in enumerate(spec.keys):
-        lead = f"{'Keys' if index == 0 else '':<{LABEL}}{key:<{KEY_NAMES}}"
-        wrapped = wrap(proves, WIDTH - len(lead))
-        lines += [f"{lead if n == 0 else '':<{len(lead)}}{line}" for n, line in enumerate(wrapped)]
+        label = "Keys" if index == 0 else " "
+        if width < NARROW:
+            lines += _paragraph(label, f"{key}: {proves}", width, deeper=2)
+            continue
+        wrapped = wrap(proves, beside(width, LABEL) - KEY_NAMES)
+        named = [f"{key if n == 0 else '':<{KEY_NAMES}}{line}" for n, line in enumerate(wrapped)]
+        lines += labelled(label, named, width, LABEL)
     if not spec.keys:
-        lines += _paragraph("Keys", NO_KEY_HELPS)
+        lines += _paragraph("Keys", NO_KEY_HELPS, width)
     elif spec.ladder:
-        lines.append(f"{'':<{LABEL}}  {WITH_KEYS}")
+        lines += labelled(" ", [f"  {WITH_KEYS}"], width, LABEL)
     for index, (code, how) in enumerate(spec.not_it):
-        lines += _paragraph("" if index else "Not it", f"{code} {FINDINGS[code].short}: {how}", deeper=7)
+        lines += _paragraph("" if index else "Not it", f"{code} {FINDINGS[code].short}: {how}", width, deeper=7)
     return lines
 
 
-def _in_other_words(spec: FindingSpec) -> list[str]:
+def _in_other_words(spec: FindingSpec, width: int) -> list[str]:
     """The commands for each board and each generation of the command line."""
     lines: list[str] = []
     for recipe in spec.recipes:
-        lines += _paragraph("" if lines else "Commands", recipe.goal)
-        lines += [f"{'':<{LABEL}}  {_filled(command)}" for command in recipe.commands]
+        lines += _paragraph("" if lines else "Commands", recipe.goal, width)
+        lines += labelled("", [f"  {_filled(command)}" for command in recipe.commands], width, LABEL)
     return lines
 
 
-def _where_from(spec: FindingSpec) -> list[str]:
-    lines = _paragraph("Engineer", spec.engineer)
-    lines += _paragraph("Source", spec.source)
-    return lines + _paragraph("Seen in", " · ".join(spec.seen_in))
+def _where_from(spec: FindingSpec, width: int) -> list[str]:
+    lines = _paragraph("Engineer", spec.engineer, width)
+    lines += _paragraph("Source", spec.source, width)
+    return lines + _paragraph("Seen in", " · ".join(spec.seen_in), width)
 
 
 def _commands_of(spec: FindingSpec) -> frozenset[str]:
@@ -197,17 +224,14 @@ def _nearest(code: str) -> str | None:
     return near[0] if near else None
 
 
-def _paragraph(label: str, text: str, deeper: int = 0) -> list[str]:
-    if not text:
-        return []
-    wrapped = wrap(text, WIDTH - LABEL, then=" " * deeper)
-    return [f"{label if index == 0 else '':<{LABEL}}{line}" for index, line in enumerate(wrapped)]
+def _paragraph(label: str, text: str, width: int, deeper: int = 0) -> list[str]:
+    return block(label, text, width, column=LABEL, deeper=deeper) if text else []
 
 
 # -- a row that Wireshark showed ------------------------------------------------------------------------------
 
 
-def _row(text: str, capture: str | None, arguments: argparse.Namespace) -> Iterator[str]:
+def _row(text: str, capture: str | None, arguments: argparse.Namespace, style: Style) -> Iterator[str]:
     from analyzer.misparse.quoted import read_quoted_row
 
     quoted = read_quoted_row(text)
@@ -216,21 +240,24 @@ def _row(text: str, capture: str | None, arguments: argparse.Namespace) -> Itera
             f'"{text[:60]}": not a row that Wireshark writes for CoAP, and no finding. Copy it from the Info column,'
             " or: sparkshark explain"
         )
-    yield "That is no message. Wireshark read random bytes as CoAP. Ignore it."
+    width = style.width
+    yield from wrap("That is no message. Wireshark read random bytes as CoAP. Ignore it.", width)
     rows = quoted.bytes_explained()
-    if rows:
+    if rows and not style.quiet:
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         for where, why, what in rows:
             head = f"  {where:<{widths[0]}}   {why:<{widths[1]}}   "
-            if len(head) + len(what) <= WIDTH:
+            if len(head) + len(what) <= width:
                 yield head + what
             else:
-                yield from wrap(f"{head.rstrip()}: {what}", WIDTH, then="    ")
+                yield from wrap(f"{' '.join(head.split())}: {what}", width, first="  ", then="    ")
     if capture is None:
-        yield "On port 5683 every greeting, locked block and message length is read that way."
-        yield "Which packet: add a CAPTURE."
+        if not style.quiet:
+            yield from wrap("On port 5683 every greeting, locked block and message length is read that way.", width)
+            yield "Which packet: add a CAPTURE."
         return
-    yield from _sightings(quoted, capture, arguments)
+    for line in _sightings(quoted, capture, arguments):
+        yield from wrap(line, width, first="  " if line.startswith("  ") else "", then="    ")
 
 
 def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -> Iterator[str]:
@@ -303,4 +330,4 @@ class _Tap:
         self._offset[sender] += hole.length
 
 
-__all__ = ["Style", "add", "explanation", "page", "run"]
+__all__ = ["Style", "add", "explanation", "page", "run", "summary"]

@@ -14,10 +14,14 @@ from analyzer.conversation import Conversation
 from analyzer.frames import is_length
 from analyzer.handshake import STEPS
 from analyzer.pipeline import analyze
+from analyzer.report.style import NARROW, Style
+from analyzer.report.text import finish
 from analyzer.streams import Hole, Sender
 from analyzer.wording import number, plural, size
 
 PER_LINE: Final = 16
+NARROW_LINE: Final = 8
+"""Bytes in a line, and in one of a screen on which the others do not fit."""
 NAMES: Final = {"nonce": "greeting", "identity": "who I am", "session": "reply"}
 
 DESCRIPTION: Final = """\
@@ -42,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--hex", action="store_true", help="hex digits, one line for each packet")
     out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
     out.add_argument("--force", action="store_true", help="overwrite FILE")
-    out.add_argument("--no-color", action="store_true", help=argparse.SUPPRESS)
+    common.add_screen(out, quiet="the bytes without the lines that name them")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,7 +93,7 @@ def _writer(arguments: argparse.Namespace, wanted: Sender | None) -> Iterator[_W
     else:
         with common.output(arguments.output, force=arguments.force) as stream:
             style = common.style_of(arguments, stream)
-            yield (_Hex if arguments.hex else _Readable)(stream, wanted, unicode=style.unicode)
+            yield (_Hex if arguments.hex else _Readable)(stream, wanted, style)
 
 
 class _Writer:
@@ -138,14 +142,14 @@ class _Raw(_Writer):
 
 
 class _Text(_Writer):
-    def __init__(self, stream: TextIO, wanted: Sender | None, *, unicode: bool) -> None:
+    def __init__(self, stream: TextIO, wanted: Sender | None, style: Style) -> None:
         super().__init__(wanted)
         self._stream = stream
-        self._unicode = unicode
+        self._style = style
         self._frames = dict.fromkeys(Sender, 0)
 
     def line(self, text: str) -> None:
-        self._stream.write((text if self._unicode else text.encode("ascii", "backslashreplace").decode()) + "\n")
+        self._stream.write(finish([text], self._style))
 
 
 class _Hex(_Text):
@@ -155,13 +159,19 @@ class _Hex(_Text):
 
 class _Readable(_Text):
     def write(self, sender: Sender, offset: int, data: bytes, packet: int, time_ns: int) -> None:
-        head = f"packet {number(packet)}  {(time_ns - self.start_ns) / 1e9:.3f} s  {sender}  "
-        self.line(head + self._what(sender, offset, data))
-        for start in range(0, len(data), PER_LINE):
-            row = data[start : start + PER_LINE]
-            left, right = row[:8].hex(" "), row[8:].hex(" ")
+        width = self._style.width
+        what = self._what(sender, offset, data)
+        if not self._style.quiet:
+            head = f"packet {number(packet)}  {(time_ns - self.start_ns) / 1e9:.3f} s  {sender}"
+            for line in [f"{head}  {what}"] if len(head) + 2 + len(what) <= width else [head, f" {what}"]:
+                self.line(line)
+        wide = width >= NARROW + 6
+        step, indent = (PER_LINE, "  ") if wide else (NARROW_LINE, " ")
+        for start in range(0, len(data), step):
+            row = data[start : start + step]
+            halves = f"{row[:8].hex(' '):<23}" + (f"  {row[8:].hex(' '):<23}" if wide else "")
             letters = "".join(chr(b) if 32 <= b < 127 else "." for b in row)
-            self.line(f"  {offset + start:04x}  {left:<23}  {right:<23}  {letters}")
+            self.line(f"{indent}{offset + start:04x}  {halves}  {letters}")
 
     def _what(self, sender: Sender, offset: int, data: bytes) -> str:
         """Name what begins here, where sizes and offsets tell it."""

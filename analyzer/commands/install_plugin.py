@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from analyzer.wireshark.folders import Machine, Wireshark
     from analyzer.wireshark.install import Copy
 
-WIDTH: Final = 80
 DESCRIPTION: Final = """\
 Copies the plugin to where each Wireshark of this user looks: installed, Flatpak or
 Snap. It then shows greetings, logins, messages and findings in its own windows.
@@ -47,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", metavar="DIR", help="this folder only, wherever Wireshark looks")
     parser.add_argument("--profile", action="store_true", help="also the profile Spark: columns, colours, buttons")
     parser.add_argument("--force", action="store_true", help="replace a file or profile of somebody else")
-    parser.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+    common.add_screen(parser, quiet="only what went wrong or is not as it should be")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +73,7 @@ class _Work:
         from analyzer.wireshark.folders import documented, find
 
         self.arguments, self.machine, self.text = arguments, machine, text
+        self.style = common.style_of(arguments, sys.stdout)
         self.errors: list[str] = []
         directory = arguments.directory
         self.wiresharks: list[Wireshark] = [] if directory is not None else find(machine)
@@ -88,8 +88,10 @@ class _Work:
         from analyzer.report.text import finish
 
         shown = list(lines)
+        if self.style.quiet:
+            shown = _amiss(shown)
         if shown:
-            sys.stdout.write(finish(shown, common.style_of(self.arguments, sys.stdout)))
+            sys.stdout.write(finish(shown, self.style))
         for error in self.errors:
             print(f"sparkshark: {printable(error)}", file=sys.stderr)
         return EXIT_UNUSABLE if self.errors else EXIT_DONE
@@ -241,7 +243,7 @@ class _Work:
 
         oldest, newest = (".".join(map(str, release)) for release in (OLDEST, NEWEST))
         if not self.wiresharks:
-            yield from wrap(f"? Not found: {NOWHERE}", WIDTH, then="  ")
+            yield from wrap(f"? Not found: {NOWHERE}", self.style.width, then="  ")
         several = sum(w.kind is Kind.INSTALLED for w in self.wiresharks) > 1
         for wireshark in self.wiresharks:
             program = os.path.basename(wireshark.place).removesuffix(".exe")
@@ -322,7 +324,9 @@ class _Work:
             elif found.path is not None and self._is_target(found.path):
                 yield f"✓ {wireshark.name} loads it: tshark -G plugins lists it"
             else:
-                yield from wrap(f"✕ {self._trouble(wireshark, found.path, found.complaint)}", WIDTH, then="  ")
+                yield from wrap(
+                    f"✕ {self._trouble(wireshark, found.path, found.complaint)}", self.style.width, then="  "
+                )
         if unasked:
             yield NOT_CHECKED
 
@@ -375,6 +379,16 @@ class _Work:
 
     def _quoted(self, path: str) -> str:
         return f'"{path}"' if self.machine.system == "win32" else shlex.quote(path)
+
+
+def _amiss(lines: list[str]) -> list[str]:
+    """Keep what is marked as missing or doubtful, with the lines below it."""
+    kept: list[str] = []
+    keep = False
+    for line in lines:
+        keep = keep if line.startswith(" ") else line.startswith(("✕", "~"))
+        kept += [line] if keep else []
+    return kept
 
 
 def _unique(paths: Iterable[str]) -> list[str]:

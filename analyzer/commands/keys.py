@@ -27,12 +27,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("files", metavar="FILE", nargs="+", help="key files, dumps, or folders of them")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    common.add_screen(parser, quiet="only files that are not as they should be")
     parser.add_argument("--password-file", metavar="FILE", help="password of an encrypted key, in the first line")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one row for each file."""
-    from analyzer.keys.report import keys_report, render_keys
+    from analyzer.keys.report import Mark, keys_report, render_keys
+    from analyzer.report.text import finish
 
     rows = keys_report(arguments.files, common.password(arguments))
     if arguments.format == "json":
@@ -43,5 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write("\n")
     else:
         style = common.style_of(arguments, sys.stdout)
-        sys.stdout.write(render_keys(rows, ascii_only=not style.unicode))
+        if style.quiet:
+            rows = [row for row in rows if row.mark is not Mark.GOOD]
+        lines = render_keys(rows, style.width, ascii_only=not style.unicode).splitlines()
+        sys.stdout.write(finish(lines, style, {p.text for row in rows for p in row.paragraphs if p.command}))
     return EXIT_DONE

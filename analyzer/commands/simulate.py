@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from typing import Final
 
 from analyzer.cli import EXIT_DONE, UsageError
@@ -37,6 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", choices=SERVERS, metavar="NAME", help=", ".join(SERVERS))
     parser.add_argument("--link", choices=LINKS, default="ethernet", metavar="NAME", help=", ".join(LINKS))
     parser.add_argument("--attempts", type=common.whole_number("--attempts"), metavar="N", help="number of logins")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but what went wrong")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,8 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     from analyzer.simulate import SCENARIOS, simulate
 
     if arguments.list:
+        style = common.style_of(arguments, sys.stdout)
         for scenario in SCENARIOS.values():
-            print(f"{scenario.name:<22}{scenario.title:<32}{scenario.code if scenario.code in FINDINGS else '-'}")
+            code = scenario.code if scenario.code in FINDINGS else "-"
+            line = f"{scenario.name:<22}{scenario.title:<32}{code}"
+            print("\n".join([line] if len(line) <= style.width else [scenario.name, f"  {scenario.title}, {code}"]))
         return EXIT_DONE
     name = arguments.scenario
     if name is None:
@@ -69,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         written = simulation.write(arguments.output, force=arguments.force)
     except FileExistsError as error:
         raise UsageError(f"{error}. Nothing was written. Try: another name, or --force") from error
+    if arguments.quiet:
+        return EXIT_DONE
     name = printable(str(written[0]))
     print(f"{name}: {plural(len(simulation.packets), 'packet')}, and {plural(len(written) - 1, 'file')} beside it")
     print(f"Try: sparkshark analyze {name}")

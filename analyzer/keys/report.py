@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 import shlex
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from analyzer.catalogue import SPARK_PORT
+from analyzer.cells import cells, left
 from analyzer.keys.inspect import Password
 from analyzer.keys.model import Key, KeyFile, KeyFileError, KeyPart
 from analyzer.keys.ring import files_in, inspect_path, pair_name
-from analyzer.wording import plural, printable
+from analyzer.wording import plural, printable, wrap
 
 FILE_COLUMN: Final = 18
 TEXT_COLUMN: Final = 50
 """Widths of the first two columns; with mark and fingerprint they come to 78 of the 80 that a screen has."""
-FREE_TEXT: Final = 80 - 2 - FILE_COLUMN
-"""Width of lines without a fingerprint behind them."""
+BEHIND: Final = 80 - 2 - FILE_COLUMN - TEXT_COLUMN
+"""Columns behind those for a fingerprint."""
+WIDTH: Final = 80
+NARROW: Final = 70
+"""Below this width what a file is stands below its name."""
 NAMES_LISTED: Final = 5
 """Files of a folder that are no keys, and are named."""
 
@@ -107,33 +110,47 @@ def keys_report(paths: Iterable[str | os.PathLike[str]], password: Password = No
     return rows
 
 
-def render_keys(rows: Iterable[KeyRow], *, ascii_only: bool = False) -> str:
-    """Lay the rows out in three columns, 80 wide. A name too long for its column gets a line of its own."""
-    head = "file".ljust(FILE_COLUMN) + "what it is".ljust(TEXT_COLUMN) + "key"
+def render_keys(rows: Iterable[KeyRow], width: int = WIDTH, *, ascii_only: bool = False) -> str:
+    """Lay the rows out in three columns. A name too long for its column gets a line of its own; so does every name,
+    with what it is below, where the screen is too narrow for columns.
+    """
     mark_width = 3 if ascii_only else 2
-    lines = [" " * mark_width + head]
+    narrow = width < NARROW
+    indent = " " * (mark_width + (2 if narrow else FILE_COLUMN))
+    text_column = width - (WIDTH - TEXT_COLUMN)
+    lines = [" " * mark_width + "file".ljust(FILE_COLUMN) + "what it is".ljust(text_column) + "key"]
+    if narrow:
+        lines = [" " * mark_width + "file, what it is, and the key"]
     for row in rows:
         mark = (row.mark.ascii if ascii_only else row.mark.value).ljust(mark_width)
         name = printable(os.path.basename(row.name))
-        first = mark + name.ljust(FILE_COLUMN)
-        indent = " " * (mark_width + FILE_COLUMN)
-        body = [line for paragraph in row.paragraphs for line in _paragraph_lines(paragraph)]
-        if len(name) >= FILE_COLUMN:
-            lines.append(mark + name)
+        body = [
+            line
+            for paragraph in row.paragraphs
+            for line in (_narrow_lines if narrow else _paragraph_lines)(paragraph, width - len(indent))
+        ]
+        first = mark + left(name, FILE_COLUMN)
+        if narrow or cells(name) >= FILE_COLUMN:
+            lines += wrap(name, width, first=mark, then=" " * mark_width)
             first = indent
         lines += [(first if at == 0 else indent) + line for at, line in enumerate(body)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _paragraph_lines(paragraph: Paragraph) -> list[str]:
+def _paragraph_lines(paragraph: Paragraph, width: int) -> list[str]:
     if paragraph.command:
         return [f"  {paragraph.text}"]
-    width = FREE_TEXT if paragraph.key is None else TEXT_COLUMN - 1
-    text = printable(paragraph.text)
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    text_column = width - BEHIND
+    lines = wrap(paragraph.text, width if paragraph.key is None else text_column - 1) or [""]
     if paragraph.key is not None:
-        lines[-1] = lines[-1].ljust(TEXT_COLUMN) + paragraph.key
+        lines[-1] = left(lines[-1], text_column) + paragraph.key
     return lines
+
+
+def _narrow_lines(paragraph: Paragraph, width: int) -> list[str]:
+    if paragraph.command:
+        return [f"  {paragraph.text}"]
+    return wrap(paragraph.text + (f" [{paragraph.key}]" if paragraph.key else ""), width)
 
 
 # --- one file ---------------------------------------------------------------------------------------------

@@ -29,15 +29,22 @@ the length field of every frame under 4 KiB reads, and so of every frame there i
 
 @dataclass(slots=True)
 class RowsSeen:
-    """What is kept of the CoAP rows of one conversation: how many, the first packets, and the line (see `RowWords`)."""
+    """What is kept of the CoAP rows of one conversation: how many, the first with their texts, and of more than those
+    the line (see `RowWords`).
+    """
 
     total: int
-    packets: tuple[int, ...]
+    few: tuple[tuple[int, str], ...]
     line: str | None
+
+    @property
+    def packets(self) -> tuple[int, ...]:
+        """The first packets that are shown as CoAP."""
+        return tuple(packet for packet, _ in self.few)
 
     def words(self) -> str | None:
         """Return the line, None when every row is a TCP row."""
-        return self.line
+        return self.line or (_listed(self.few) if self.few else None)
 
 
 NO_ROWS: Final = RowsSeen(0, (), None)
@@ -65,13 +72,20 @@ class RowWords:
         return sum(self.counts.values())
 
     @property
+    def few(self) -> tuple[tuple[int, str], ...]:
+        """The first packets that are shown as CoAP, and as what."""
+        return self._few
+
+    @property
     def packets(self) -> tuple[int, ...]:
-        """The first packets that are shown as CoAP."""
+        """Those packets."""
         return tuple(packet for packet, _ in self._few)
 
     def finish(self) -> RowsSeen:
         """Return what is kept of it when no more rows come."""
-        return RowsSeen(self.total, self.packets, self.words()) if self.counts else NO_ROWS
+        if not self.counts:
+            return NO_ROWS
+        return RowsSeen(self.total, self._few, None if self.total <= FEW_ROWS else self.words())
 
     def take(self, row: Row) -> None:
         """Take the next row; one that stays a TCP row does not count."""

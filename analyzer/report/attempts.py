@@ -7,8 +7,9 @@ from typing import Final
 
 from analyzer.conversation import Conversation
 from analyzer.histories import pauses
+from analyzer.report.layout import columns
 from analyzer.report.story import STEP_NAMES, Story
-from analyzer.report.style import columns
+from analyzer.report.style import WIDTH
 from analyzer.streams import Sender
 from analyzer.wording import clock, duration, moment, number, span, wrap
 
@@ -16,7 +17,8 @@ ALIKE: Final = 1.2
 """Pauses that differ by less than this factor are told as one."""
 MOST_ENDINGS: Final = 8
 BINS: Final = 36
-"""Columns of the line that shows the attempts over time."""
+"""Columns of the line that shows the attempts over time, at 80; the others are for times and rate."""
+FEWEST_BINS: Final = 8
 
 
 def others(story: Story, drawn: Conversation, width: int) -> list[str]:
@@ -65,7 +67,7 @@ def ending_text(c: Conversation) -> str:
     return f"{end.sender} {verb} {duration(waited)} after packet {number(part.packet)}"
 
 
-def endings(story: Story) -> list[str]:
+def endings(story: Story, width: int) -> list[str]:
     """The table of endings, and the attempts over time."""
     groups: dict[tuple[str, str, bool], list[Conversation]] = {}
     for c in story.conversations:
@@ -77,17 +79,19 @@ def endings(story: Story) -> list[str]:
         last = number(max(c.last_packet for c in members))
         rows.append((number(len(members)), text[:34], number(members[0].first_packet), last))
     headers = ("attempts", "end", "first packet", "last packet")
-    lines = columns(headers, rows, ("right", "left", "right", "right"))
+    lines = columns(headers, rows, ("right", "left", "right", "right"), width)
     starts = [c.start_ns for c in story.conversations]
     begun, ended = min(starts), max(starts)  # a clock that was set back puts them out of order
     if ended > begun:
-        bins = [0] * BINS
+        count = max(FEWEST_BINS, BINS + width - WIDTH)
+        bins = [0] * count
         for start in starts:
-            bins[min(BINS - 1, (start - begun) * BINS // (ended - begun))] += 1
+            bins[min(count - 1, (start - begun) * count // (ended - begun))] += 1
         bar = "".join("▇" if n else " " for n in bins)
         rate = (len(story.conversations) - 1) * 3600e9 / (ended - begun)
         pace = f"{rate:,.0f} an hour" if rate < 7200 else f"{rate / 3600:,.1f} a second"
-        lines.append(f"  {_when(begun, ended)} {bar} {_when(ended, begun)}   {pace}")
+        line = f"  {_when(begun, ended)} {bar} {_when(ended, begun)}"
+        lines += [f"{line}   {pace}"] if len(line) + 3 + len(pace) <= width else [line, f"  {pace}"]
     return lines
 
 

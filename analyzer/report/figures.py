@@ -7,7 +7,8 @@ from typing import Final
 
 from analyzer.conversation import Conversation
 from analyzer.report.exact import Instant
-from analyzer.report.style import Style, columns
+from analyzer.report.layout import columns
+from analyzer.report.style import Style
 from analyzer.spread import Spread
 from analyzer.statistics import STEPS, Rate, Statistics, clusters, measure
 from analyzer.streams import Sender
@@ -220,10 +221,15 @@ def statistics_table(trace: Trace, style: Style | None = None) -> list[str]:
         steps.append(["all", *_steps(whole)])
     # The headers are a row like any other: as headers they would widen the columns beyond the line.
     rows.insert(0, ["", *(["device"] * several), *HEADERS])
-    lines = [*wrap(HEADING, style.width), "", *columns((), rows, ["right", *(["left"] * several), *["right"] * 6])]
+    lines = [
+        *wrap(HEADING, style.width),
+        "",
+        *columns((), rows, ["right", *(["left"] * several), *["right"] * 6], style.width),
+    ]
     if any(told.steps for _, told in measured):
         steps.insert(0, ["", *STEP_HEADERS])
-        lines += ["", LOGIN, "", *columns((), steps, ["right"] * (1 + len(STEPS)))]
+        login = columns((), steps, ["right"] * (1 + len(STEPS)), style.width)
+        lines += ["", *wrap(LOGIN, style.width), "", *login]
     if left_out:
         lines += ["", f"… {plural(left_out, 'more attempt')}: --format jsonl lists all"]
     return lines

@@ -1,21 +1,24 @@
 """The drawing of one connection: who sent what when, who was silent, who closed.
 
 `ladder` makes rows of plain data, of one connection, and `drawing_of` of what a finding looks like; `draw` puts them
-between two rails, in 80 columns. Bare acknowledgements and keep-alives are not drawn; what came in several tries or
+between two rails, fitted to a width. Bare acknowledgements and keep-alives are not drawn; what came in several tries or
 pieces is one row that says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
+from analyzer.cells import left
 from analyzer.conversation import Conversation
 from analyzer.findings.model import Act, LadderStep
 from analyzer.findings.steps import GREETING, REPLY, WHO_I_AM
 from analyzer.handshake import Part
 from analyzer.report.story import Mark
+from analyzer.report.style import NARROW, WIDTH
 from analyzer.seen import FrameSeen
 from analyzer.streams import Sender
 from analyzer.wording import duration, number, plural, size, span, wrap
@@ -26,12 +29,17 @@ SILENCE: Final = NS
 LATE_HELLO: Final = 5 * NS
 """A message that comes this long after the reply is no hello any more."""
 INNER: Final = 22
-MEANING: Final = 46
-"""Columns before the meaning of a row."""
-HEADINGS: Final = "waited  DEVICE            SERVER"
+"""Columns between the rails. On a narrow screen the meanings stand there, and take what there is ..."""
+WIDEST_INNER: Final = 40
+"""... up to this."""
 PACKETS: Final = 8
 WAITED: Final = 18
+NARROW_WAITED: Final = 14
 """Columns up to the end of the packet numbers, and of what was waited."""
+WITH_ROWS: Final = 110
+"""From this width on there is room for what Wireshark shows, behind a meaning that has so many columns:"""
+MEANING: Final = 34
+SHOWS: Final = "WIRESHARK SHOWS (IGNORE IT)"
 MEANINGS: Final = {"nonce": GREETING.note, "identity": WHO_I_AM.note, "session": REPLY.note}
 DRAWN_DEAD: Final = 3
 
@@ -50,6 +58,12 @@ class Row:
     waited_ns: int | None = None
     end_ns: int | None = None  # of a row that stands for several packets
     usually: str = ""  # in place of what was waited, where no one connection is drawn
+
+    @property
+    def number(self) -> int:
+        """The first of the packets, 0 of none."""
+        first = self.packets.partition("–")[0].replace(",", "")
+        return int(first or 0)
 
 
 def ladder(c: Conversation) -> list[Row]:
@@ -296,34 +310,79 @@ def _usual(wait: tuple[float, float] | None) -> str:
     return f"over {least} s" if wait[1] == float("inf") else f"{least}–{most} s"
 
 
-def draw(rows: list[Row], width: int = 80, label: str = f"{'packet':>{PACKETS}}") -> list[str]:
-    """Return the rows as text between two rails; ``label`` stands before the headings."""
-    lines = [label + HEADINGS.rjust(WAITED - len("waited") + len(HEADINGS) - len(label))]
-    for row in rows:
-        waited = duration(row.waited_ns) if row.waited_ns is not None else row.usually
-        # What usually passes takes more room, and no packet numbers are beside it.
-        head = f"{row.packets:>{PACKETS}}{waited:>{WAITED - PACKETS}}" if row.packets else f"{waited:>{WAITED}}"
-        meaning = wrap(row.meaning, width - MEANING) or [""]
-        lines.append(f"{head}  {_rails(row)}  {meaning[0]}".rstrip())
+def draw(
+    rows: list[Row],
+    width: int = WIDTH,
+    label: str = f"{'packet':>{PACKETS}}",
+    *,
+    shows: Mapping[int, str] | None = None,
+) -> list[str]:
+    """Return the rows as text between two rails; ``label`` stands before the headings.
+
+    ``shows`` is what Wireshark writes about packets by their number: drawn where there is room.
+    """
+    if width < NARROW:
+        return _draw_narrow(rows, width, label.strip())
+    heads = [_waited(row) for row in rows]
+    lead = max([WAITED, *(len(row.packets) + 1 + len(waited) for row, waited in zip(rows, heads, strict=True))])
+    meant = width - lead - INNER - 6
+    beside = {row.packets: shows[row.number] for row in rows if shows and row.sender and row.number in shows}
+    titles = f"{label}{'waited':>{lead - len(label)}}  DEVICE{'SERVER':>{INNER - 4}}"
+    if beside:
+        meant = MEANING
+        titles += f"{'':{meant + 4}}{SHOWS}"
+    lines = [titles]
+    behind = width - lead - INNER - 6 - meant - 2
+    for row, waited in zip(rows, heads, strict=True):
+        packets = f"{row.packets:>{PACKETS}}" if row.packets else ""
+        head = f"{packets}{waited:>{lead - len(packets)}}"
+        meaning = wrap(row.meaning, meant) or [""]
+        shown = wrap(beside[row.packets], behind) if row.packets in beside and row.sender else []
         rail = "┊" if row.silence else "│"
-        lines += [f"{'':20}{rail}{'':{INNER}}{rail}  {more}" for more in meaning[1:]]
+        for index, (more, wireshark) in enumerate(zip_longest(meaning, shown, fillvalue="")):
+            front = f"{head}  {_rails(row, INNER)}" if index == 0 else f"{'':{lead + 2}}{rail}{'':{INNER}}{rail}"
+            lines.append(f"{front}  {more:<{meant + 2 if wireshark else 0}}{wireshark}".rstrip())
     return lines
 
 
-def _rails(row: Row) -> str:
+def _draw_narrow(rows: list[Row], width: int, label: str) -> list[str]:
+    """The same where no meaning fits beside the rails: it stands between them."""
+    lead = NARROW_WAITED
+    inner = min(WIDEST_INNER, width - lead - 4)
+    lines = [f"{label:<6}{'waited':>{lead - 6}}  DEVICE{'SERVER':>{inner - 4}}"]
+    for row in rows:
+        waited, meaning = _waited(row), wrap(row.meaning, inner - 2)
+        rail = "┊" if row.silence else "│"
+        head, later = f"{row.packets:>6}{waited:>{lead - 6}}", ""
+        if len(row.packets) + 1 + len(waited) > lead or len(head) > lead:
+            head, later = f"{row.packets:<{lead}}", waited
+            if len(head) > lead:
+                lines.append(f"{head}  {rail}{'':{inner}}{rail}"[:width].rstrip())
+                head = ""
+        lines.append(f"{head:<{lead}}  {_rails(row, inner)}")
+        for index, text in enumerate(meaning or [""] * bool(later)):
+            lines.append(f"{later if index == 0 else '':>{lead}}  {rail} {left(text, inner - 2)} {rail}")
+    return lines
+
+
+def _waited(row: Row) -> str:
+    return duration(row.waited_ns) if row.waited_ns is not None else row.usually
+
+
+def _rails(row: Row, inner: int) -> str:
     if row.silence:
-        return f"┊{row.label.center(INNER)}┊"
-    left, right = "│", "│"
+        return f"┊{row.label.center(inner)}┊"
+    near, far = "│", "│"
     if row.sender is None:
-        left = right = str(Mark.FAILS) if row.closes else "●"
-        body = _dashes(f" {row.label} ", INNER)
+        near = far = str(Mark.FAILS) if row.closes else "●"
+        body = _dashes(f" {row.label} ", inner)
     elif row.sender is Sender.DEVICE:
-        body = _dashes(f" {row.label} ", INNER - 1) + "▶"
-        left = str(Mark.FAILS) if row.closes else left
+        body = _dashes(f" {row.label} ", inner - 1) + "▶"
+        near = str(Mark.FAILS) if row.closes else near
     else:
-        body = "◀" + _dashes(f" {row.label} ", INNER - 1)
-        right = str(Mark.FAILS) if row.closes else right
-    return left + body + right
+        body = "◀" + _dashes(f" {row.label} ", inner - 1)
+        far = str(Mark.FAILS) if row.closes else far
+    return near + body + far
 
 
 def _dashes(label: str, width: int) -> str:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from analyzer.cells import cells, cut, left
 from analyzer.conversation import Conversation
 from analyzer.export.firmware import FirmwareImage, collect_images
 from analyzer.messages import SparkMessage, label, summary
-from analyzer.wording import duration, number, plural, printable, size
+from analyzer.report.style import NARROW, WIDTH
+from analyzer.wording import duration, number, plural, printable, size, wrap
 
-NARROW: Final = 80
 PACKET: Final = 7
 TIME: Final = 8
 NAME: Final = 18
@@ -57,25 +58,35 @@ class _Layout:
     def header(self) -> str:
         """The names of the columns."""
         head = f"{'packet':>{self.packet}} {'time':>{self.time}}     {'message':<{NAME}}"
+        if self.width < NARROW:
+            return head.rstrip()
         return f"{head + 'content':<{self.width - ANSWERS}}answers"
 
     def row(self, packets: str, message: SparkMessage, name: str, text: str, answers: str = "") -> str:
-        """One row; content that does not fit is cut."""
+        """One row; content that does not fit is cut. On a narrow screen it has a line of its own, and may have two."""
         arrow = "→" if message.direction == "device" else "←"
         head = f"{packets:>{self.packet}} {self._when(message):>{self.time}}  {arrow}  {name:<{NAME}}"
+        if self.width < NARROW:
+            told = text + (f" (answers {answers})" if answers else "")
+            indent = " " * (self.packet + 3)
+            told = _fitted(told, 2 * (self.width - len(indent)) - len(indent))
+            return "\n".join([cut(head.rstrip(), self.width), *wrap(told, self.width, first=indent, then=indent)])
         if len(name) >= NAME:
             head += " "
         end = self.width - (max(ANSWERS, len(answers)) + GAP if answers else 0)
-        room = max(end - len(head), 0)
-        shown = text if len(text) <= room else text[: max(room - 3, 0)] + "..."
-        line = f"{head}{shown}"
-        return (f"{line:<{end + GAP}}{answers}" if answers else line).rstrip()
+        line = head + _fitted(text, end - cells(head))
+        return (f"{left(line, end + GAP)}{answers}" if answers else line).rstrip()
 
     def _when(self, message: SparkMessage) -> str:
         return f"{(message.time_ns - self.start_ns) / 1e9:.3f} s"
 
 
-def table(c: Conversation, *, width: int = NARROW, every: bool = False) -> Iterator[str]:
+def _fitted(text: str, room: int) -> str:
+    """Cut text that does not fit, and say that it was cut."""
+    return text if cells(text) <= room else cut(text, max(room - 3, 0)) + "..."
+
+
+def table(c: Conversation, *, width: int = WIDTH, every: bool = False) -> Iterator[str]:
     """Yield the lines of one conversation's table; ``every`` lists each chunk of an update."""
     layout = _Layout(c, width)
     updated = c.secrets is not None and c.secrets.gist.count("Chunk")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 WIDTH: Final = 80
+"""Columns where nobody looks: pipes, files."""
+NARROWEST: Final = 40
+"""A terminal in a split window, or a phone. Below that the terminal folds the lines."""
+WIDEST: Final = 120
+"""Longer lines of prose lose the eye on its way back; tables of messages take what there is."""
+NARROW: Final = 70
+"""Below this width labels and meanings stand on lines of their own, and tables become lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +24,7 @@ class Style:
     unicode: bool = True
     quiet: bool = False
 
-
-def columns(headers: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str]) -> list[str]:
-    """Return a table as lines, indented by two; ``align`` is ``left`` or ``right`` for each column."""
-    from tabulate import tabulate  # noqa: PLC0415 - most reports have no table
-
-    table = tabulate(rows, headers, tablefmt="plain", colalign=align, disable_numparse=True)
-    return [f"  {line.rstrip()}" for line in table.splitlines()]
+    @property
+    def narrow(self) -> bool:
+        """Whether what else stands side by side is stacked."""
+        return self.width < NARROW

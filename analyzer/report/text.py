@@ -1,4 +1,4 @@
-"""The report for people: state, sentence, how sure, what to do, and then the proof. Always 80 columns.
+"""The report for people: state, sentence, how sure, what to do, and then the proof, fitted to a width.
 
 Built as plain lines; colour repeats a word and is added last, so that it can never change the layout.
 """
@@ -7,29 +7,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from itertools import zip_longest
 from typing import Final
 
 from analyzer.background import WEB_PORTS
+from analyzer.cells import cells, cut_front, right
 from analyzer.findings import Evidence, Finding, NotChecked
 from analyzer.report.attempts import endings, others
 from analyzer.report.figures import figures
-from analyzer.report.ladder import draw, ladder
+from analyzer.report.ladder import WITH_ROWS, draw, ladder
+from analyzer.report.layout import LABEL, beside, block, columns, labelled, numbered
 from analyzer.report.past import Times
 from analyzer.report.recognised import recognised_line
 from analyzer.report.story import STEP_NAMES, UNSAID, Mark, Story
-from analyzer.report.style import WIDTH, Style, columns
+from analyzer.report.style import NARROW, WIDTH, Style
 from analyzer.report.verdict import Verdict, histories_in_words, verdict_of
 from analyzer.trace import Trace
 from analyzer.wording import duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
 
-LABEL: Final = 13
 RULED_OUT_NAMES: Final = 23
 MANY_ATTEMPTS: Final = 4
 """Attempts that are told one by one; more become a table of endings."""
+SHORTEST_NAME: Final = 16
+"""Columns for the capture's name beside the state; with fewer it gets a line of its own."""
 LISTED_DEVICES: Final = 20
+DEVICE_NAME: Final = 18
+"""Columns for an address in the table of devices, at 80; of a longer one the end is shown."""
 NAMED_DEVICES: Final = 3
-ASIDE_FOR_ALL: Final = "· Own server"
-"""An aside that belongs to all the steps above it, not to the last one."""
 REASONS: Final = 8
 REASONS_EACH: Final = 4
 UNCHECKED: Final = 4
@@ -42,23 +46,36 @@ COUNTED_FROM: Final = 10
 """From this count on the footer says how often a finding was made."""
 
 RESET: Final = "\x1b[0m"
-COLOURS: Final = {Mark.FAILS: "\x1b[31m", Mark.WARNS: "\x1b[33m", Mark.WORKS: "\x1b[32m", Mark.UNKNOWN: "\x1b[90m"}
-BOLD, CYAN, MAGENTA = "\x1b[1m", "\x1b[36m", "\x1b[35m"
+BOLD, RED, GREEN, YELLOW, CYAN, MAGENTA = (f"\x1b[{code}m" for code in (1, 31, 32, 33, 36, 35))
+COLOURS: Final = {
+    sign: colour
+    for mark, colour in ((Mark.FAILS, RED), (Mark.WARNS, YELLOW), (Mark.WORKS, GREEN), (Mark.UNKNOWN, BOLD))
+    for sign in (str(mark), plain(str(mark)))
+}
+"""Of each mark and its ASCII stand-in. "Cannot tell" has no colour: grey is the background itself in some themes."""
+VERDICT: Final = re.compile(r"(✕|~|✓|\?|x|ok)(?: ([A-Z0-9][A-Z0-9 ]*[A-Z])(?=$|  ))?(?= )(.*)")
+TO_SERVER: Final = re.compile(r"(.{14,}?)([│✕|x](?:─+|-+))( .+? )((?:─+|-+)[▶>](?=[│|]))(.*)")
+TO_DEVICE: Final = re.compile(r"(.{14,}?[│|])([◀<](?:─+|-+))( .+? )((?:─+|-+)[│✕|x])(.*)")
 
 
 def text_report(trace: Trace, name: str, style: Style | None = None) -> str:
     """Return the report on a capture called ``name``."""
     style = style or Style()
     verdict = verdict_of(trace)
-    lines = [_headline(verdict, name, style)]
+    lines = _headline(verdict, name, style)
     lines += wrap(verdict.sentence, style.width)
     if len(verdict.stories) > 1:
-        lines += _table(verdict.stories)
+        lines += _table(verdict.stories, style.width)
     if style.quiet:
         lines += _first_step(verdict, style)
     else:
         lines += _body(trace, verdict, style)
-    return finish(lines, style)
+    return finish(lines, style, _commands(verdict))
+
+
+def _commands(verdict: Verdict) -> set[str]:
+    steps = [*verdict.steps, *(step for story in verdict.stories for step in story.steps)]
+    return {step.strip() for step in steps if step.startswith("  ")}
 
 
 def finish(lines: list[str], style: Style, bold: Collection[str] = ()) -> str:
@@ -80,26 +97,25 @@ def _in_ascii(line: str, width: int) -> list[str]:
     text = plain(line)
     if len(text) <= width:
         return [text]
-    return wrap(text, width, then=" " * (LABEL if line.startswith((" " * LABEL, "Why", "In Wire")) else 2))
-
-
-def block(label: str, text: str, width: int = WIDTH) -> list[str]:
-    """Return a paragraph with its label in the first 13 columns."""
-    lines = wrap(text, width - LABEL) or [""]
-    return [f"{label if index == 0 else '':<{LABEL}}{line}" for index, line in enumerate(lines)]
+    indent = len(line) - len(line.lstrip(" "))
+    beside = width >= NARROW and line.startswith((" " * LABEL, "Why", "In Wire"))
+    return wrap(text, width, then=" " * (LABEL if beside else max(2, indent)))
 
 
 # -- the blocks, in order --------------------------------------------------------------------------------------
 
 
-def _headline(verdict: Verdict, name: str, style: Style) -> str:
+def _headline(verdict: Verdict, name: str, style: Style) -> list[str]:
     left, shown = f"{verdict.mark} {verdict.state}", printable(name)
     cut = "…"
     if not style.unicode:
         left, shown, cut = plain(left), plain(shown), plain(cut)
     room = style.width - len(left) - 2
-    shown = shown if len(shown) <= room else cut + shown[len(cut) - room :]
-    return left + shown.rjust(style.width - len(left))
+    if room < cells(shown) and room < SHORTEST_NAME:  # a line of its own says more than its last letters
+        whole = style.width - 2
+        return [left, *wrap(shown if cells(shown) <= whole else cut + cut_front(shown, whole - len(cut)), style.width)]
+    shown = shown if cells(shown) <= room else cut + cut_front(shown, room - len(cut))
+    return [left + right(shown, style.width - len(left))]
 
 
 def _body(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
@@ -171,36 +187,6 @@ def _one_of_each_cause(verdict: Verdict) -> list[Story]:
     return list(chosen.values())[:DRAWN_STORIES]
 
 
-def numbered(label: str, steps: tuple[str, ...], width: int = WIDTH) -> list[str]:
-    """Return steps with numbers, commands alone on their line, asides without a number."""
-    count = sum(1 for step in steps if not step.startswith(("  ", "· ")))
-    lines: list[str] = []
-    index = 0
-    for step in steps:
-        head = label if not lines else ""
-        if step.startswith("  "):
-            lines.append(_command(head, step.strip(), 5 if count > 1 else 2, width))
-            continue
-        text, mark = step, ""
-        if step.startswith("· "):
-            text, mark = step[2:], "   " if count > 1 and not step.startswith(ASIDE_FOR_ALL) else ""
-        elif count > 1:
-            index += 1
-            mark = f"{index}. "
-        wrapped = wrap(text, width - LABEL - len(mark)) or [""]
-        lines += [
-            f"{head if n == 0 else '':<{LABEL}}{mark if n == 0 else ' ' * len(mark)}{line}"
-            for n, line in enumerate(wrapped)
-        ]
-    return lines
-
-
-def _command(head: str, command: str, indent: int, width: int) -> str:
-    """Return a command alone on its line, in one piece so that it can be pasted: a long one stands further left."""
-    room = max(0, width - len(command) - len(head))
-    return f"{head}{' ' * min(LABEL + indent - len(head), room)}{command}"
-
-
 def _first_step(verdict: Verdict, style: Style) -> list[str]:
     steps = verdict.steps
     chosen: list[str] = []
@@ -211,20 +197,22 @@ def _first_step(verdict: Verdict, style: Style) -> list[str]:
     return numbered("Do this", tuple(chosen), style.width) if chosen else []
 
 
-def _table(stories: list[Story]) -> list[str]:
+def _table(stories: list[Story], width: int) -> list[str]:
     rows = []
+    longest = DEVICE_NAME + max(0, width - WIDTH)
     for story in stories[:LISTED_DEVICES]:
         last = story.conversations[-1]
         reached = max((c.reached for c in story.conversations), key=list(STEP_NAMES).index)
         first = story.conversations[0].first_packet
         packets = span(first, max(c.last_packet for c in story.conversations))
-        name = story.address if len(story.address) <= 18 else "…" + story.address[-17:]
+        name = story.address if len(story.address) <= longest else "…" + story.address[1 - longest :]
         step = STEP_NAMES[reached] if last.kind in ("spark", "empty") else "not Spark"
         rows.append((name, story.state, number(len(story.conversations)), step, packets))
     headers = ("device", "state", "attempts", "last step reached", "packets")
-    lines = ["", *columns(headers, rows, ("left", "left", "right", "left", "left"))]
+    lines = ["", *columns(headers, rows, ("left", "left", "right", "left", "left"), width)]
     if len(stories) > LISTED_DEVICES:
-        lines.append(f"  … {plural(len(stories) - LISTED_DEVICES, 'more device')}: --format jsonl lists all")
+        more = plural(len(stories) - LISTED_DEVICES, "more device")
+        lines += wrap(f"… {more}: --format jsonl lists all", width, first="  ", then="    ")
     return lines
 
 
@@ -245,9 +233,11 @@ def _drawing(story: Story, style: Style) -> list[str]:
     place = story.conversations.index(c) + 1
     lines = []
     if many > MANY_ATTEMPTS:
-        lines += [*endings(story), ""]
-    lines.append(f"Attempt {number(place)} of {number(many)}, {where}" if many > 1 else f"1 attempt, {where}")
-    lines += draw(rows, style.width)
+        lines += [*endings(story, style.width), ""]
+    lines += wrap(
+        f"Attempt {number(place)} of {number(many)}, {where}" if many > 1 else f"1 attempt, {where}", style.width
+    )
+    lines += draw(rows, style.width, shows=dict(c.rows.few) if style.width >= WITH_ROWS else None)
     if 1 < many <= MANY_ATTEMPTS:
         lines += others(story, c, style.width)
     return lines
@@ -267,13 +257,19 @@ def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
         lines += block("Figures", measured, width)
     lines += _recognised(verdict, width)
     shows = next((s.wireshark_shows for s in verdict.stories if s.wireshark_shows), None)
-    if shows:
+    if shows and not (width >= WITH_ROWS and _shown_beside(verdict)):
         lines += block("In Wireshark", shows, width)
     if trace.conversations:
         around = not_spark(trace)
         if around:
             lines += block("Not Spark", around, width)
     return lines
+
+
+def _shown_beside(verdict: Verdict) -> bool:
+    """Whether the drawing has beside it all that Wireshark shows of every connection like it."""
+    drawn = [story.exemplar for story in verdict.stories if story.exemplar is not None]
+    return len(verdict.stories) == len(drawn) == 1 and drawn[0].rows.total == len(drawn[0].rows.few)
 
 
 def _recognised(verdict: Verdict, width: int) -> list[str]:
@@ -334,15 +330,15 @@ def _alike_once(unchecked: list[NotChecked]) -> list[str]:
 
 def _ruled_out(story: Story, width: int) -> list[str]:
     lines: list[str] = []
-    for index, (names, because) in enumerate(story.ruled_out):
+    for names, because in story.ruled_out:
+        if width < NARROW:
+            lines += wrap(f"{names}: {because}", beside(width), then="  ")
+            continue
         left = wrap(names, RULED_OUT_NAMES - 1)
-        right = wrap(because, width - LABEL - RULED_OUT_NAMES)
-        for row in range(max(len(left), len(right))):
-            label = "Ruled out" if index == 0 and row == 0 else ""
-            name = left[row] if row < len(left) else ""
-            why = right[row] if row < len(right) else ""
-            lines.append(f"{label:<{LABEL}}{name:<{RULED_OUT_NAMES}}{why}")
-    return lines
+        why = wrap(because, beside(width) - RULED_OUT_NAMES)
+        pairs = zip_longest(left, why, fillvalue="")
+        lines += [f"{name:<{RULED_OUT_NAMES}}{reason}" for name, reason in pairs]
+    return labelled("Ruled out", lines, width) if lines else []
 
 
 def not_spark(trace: Trace) -> str:
@@ -382,22 +378,12 @@ def _footer(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
 
 
 def _coloured(line: str) -> str:
-    for mark, colour in COLOURS.items():
-        if line.startswith(f"{mark} "):
-            return f"{colour}{line}{RESET}"
-    if re.match(r"^\s{18,}\S", line) and line.strip().split(" ")[0] in (
-        "particle",
-        "nc",
-        "sparkshark",
-        "ss",
-        "tcpdump",
-        "openssl",
-        "dfu-util",
-        "tshark",
-    ):
-        return f"{BOLD}{line}{RESET}"
-    if "▶" in line:
-        return re.sub(r"[│✕]─.*▶", lambda m: f"{CYAN}{m[0]}{RESET}", line)
-    if "◀" in line:
-        return re.sub(r"◀─.*?[│✕]", lambda m: f"{MAGENTA}{m[0]}{RESET}", line)
+    """Colour the mark and the arrows, never the words: on white and on black those are readable in any theme."""
+    if found := VERDICT.match(line):
+        mark, state, rest = found.groups()
+        return f"{COLOURS[mark]}{mark}{RESET}" + (f" {BOLD}{state}{RESET}" if state else "") + rest
+    if found := TO_SERVER.match(line):
+        return "{0}{c}{1}{r}{2}{c}{3}{r}{4}".format(*found.groups(), c=CYAN, r=RESET)
+    if found := TO_DEVICE.match(line):
+        return "{0}{c}{1}{r}{2}{c}{3}{r}{4}".format(*found.groups(), c=MAGENTA, r=RESET)
     return line

@@ -5,7 +5,7 @@ local format, rep, sub = string.format, string.rep, string.sub
 local concat, sort = table.concat, table.sort
 
 local FINDINGS = constants.findings.FINDINGS
-local ASIDE_FOR_ALL = constants.report.text.ASIDE_FOR_ALL
+local ASIDE_FOR_ALL = constants.report.layout.ASIDE_FOR_ALL
 -- The window that Wireshark opens shows 75 columns of 21 lines; tshark's user has 80.
 local WIDTH = 72
 local LABEL = 13
