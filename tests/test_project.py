@@ -34,6 +34,7 @@ LINE = (
     # facts and words
     "catalogue",
     "message_table",
+    "cells",
     "wording",
     "version",
     # the other side: what simulate makes is a witness only as long as it shares nothing with what reads it
@@ -175,7 +176,7 @@ def test_what_is_imported_is_declared() -> None:
 
 # -- what a start costs ---------------------------------------------------------------------------------------
 
-HEAVY = {"scapy", "dpkt", "cryptography", "tabulate", "pyarrow"}
+HEAVY = {"scapy", "dpkt", "cryptography", "tabulate", "pyarrow", "wcwidth"}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ HEAVY = {"scapy", "dpkt", "cryptography", "tabulate", "pyarrow"}
         ("main(['simulate', '--list'])", {"cryptography"}),
         ("main(['analyze', 'captures/port-blocked.pcap'])", set()),
         ("main(['analyze', 'captures/healthy-full.pcap'])", {"cryptography"}),
-        ("main(['analyze', 'captures/two-devices-background.pcap'])", {"cryptography", "dpkt", "tabulate"}),
+        ("main(['analyze', 'captures/two-devices-background.pcap'])", {"cryptography", "dpkt", "tabulate", "wcwidth"}),
     ],
 )
 def test_only_what_is_used_is_loaded(code: str, loaded: set[str]) -> None:

@@ -200,3 +200,10 @@ def test_no_finding_says_what_must_not_be_said(spec: FindingSpec) -> None:
 @pytest.mark.parametrize("file", [*GOLDEN.glob("*.txt"), *GOLDEN.glob("*.md")], ids=lambda file: file.name)
 def test_no_report_says_what_must_not_be_said(file: Path) -> None:
     assert not said_badly(file.read_text(encoding="utf-8"))
+
+
+def test_what_is_not_seen_or_covers_other_lines_is_escaped() -> None:
+    assert printable("pile\u0301\u0302\u0303\u0304\u0305") == "pile\u0301\u0302\u0303\\u0304\\u0305"
+    assert printable('"\u0301 \u0301') == '"\\u0301 \\u0301'
+    assert printable("a\u3164b\ufe0fc\u2800d\U000e0100") == "a\\u3164b\\ufe0fc\\u2800d\\U000e0100"
+    assert printable("ที่นี่ नमस्ते Việt 漢字") == "ที่นี่ नमस्ते Việt 漢字"

@@ -257,7 +257,7 @@ def _row(text: str, capture: str | None, arguments: argparse.Namespace, style: S
             yield "Which packet: add a CAPTURE."
         return
     for line in _sightings(quoted, capture, arguments):
-        yield from wrap(line, width, first="  " if line.startswith("  ") else "", then="    ")
+        yield from wrap(line.strip(), width, first="  " if line.startswith("  ") else "", then="    ")
 
 
 def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -> Iterator[str]:

@@ -353,8 +353,9 @@ def _draw_narrow(rows: list[Row], width: int, label: str) -> list[str]:
     for row in rows:
         waited, meaning = _waited(row), wrap(row.meaning, inner - 2)
         rail = "┊" if row.silence else "│"
-        head, later = f"{row.packets:>6}{waited:>{lead - 6}}", ""
-        if len(row.packets) + 1 + len(waited) > lead or len(head) > lead:
+        packets = f"{row.packets:>6}" if row.packets else ""
+        head, later = f"{packets}{waited:>{max(0, lead - len(packets))}}", ""
+        if len(packets) + bool(packets) + len(waited) > lead:
             head, later = f"{row.packets:<{lead}}", waited
             if len(head) > lead:
                 lines.append(f"{head}  {rail}{'':{inner}}{rail}"[:width].rstrip())

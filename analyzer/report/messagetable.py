@@ -67,7 +67,7 @@ class _Layout:
         arrow = "→" if message.direction == "device" else "←"
         head = f"{packets:>{self.packet}} {self._when(message):>{self.time}}  {arrow}  {name:<{NAME}}"
         if self.width < NARROW:
-            told = text + (f" (answers {answers})" if answers else "")
+            told = " ".join(part for part in (text, f"(answers {answers})" if answers else "") if part)
             indent = " " * (self.packet + 3)
             told = _fitted(told, 2 * (self.width - len(indent)) - len(indent))
             return "\n".join([cut(head.rstrip(), self.width), *wrap(told, self.width, first=indent, then=indent)])
