@@ -16,6 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Final, NoReturn, TextIO
 
 from analyzer.report.style import NARROWEST, WIDEST, WIDTH
@@ -35,6 +36,7 @@ COMMANDS: Final = {
     "explain": "a finding (SPK206) or a row seen in Wireshark",
     "install-plugin": "the same inside Wireshark",
     "simulate": "make a practice capture",
+    "completion": "completion for your shell; the manual page",
 }
 """Command names and their one line in the help, in the order of the help."""
 
@@ -232,20 +234,22 @@ def _run(words: list[str]) -> int:
         else:
             hint = "All: sparkshark --help"
         raise UsageError(f"{shortened(name)}: no such command. {hint}")
-    command = importlib.import_module(f"analyzer.commands.{name.replace('-', '_')}")
-    parser = Parser(
-        prog=f"sparkshark {name}",
-        formatter_class=Formatter,
-        allow_abbrev=False,
-    )
-    command.add(parser)
-    parser.description = "\n".join(wrap(" ".join((parser.description or "").split()), help_width()))
+    command, parser = command_of(name)
     try:
         arguments = parser.parse_args(words[1:])
     except SystemExit:  # --help has printed its page
         return EXIT_DONE
     status: int = command.run(arguments)
     return status
+
+
+def command_of(name: str) -> tuple[ModuleType, Parser]:
+    """Return the module of a command, and the parser with its options."""
+    command = importlib.import_module(f"analyzer.commands.{name.replace('-', '_')}")
+    parser = Parser(prog=f"sparkshark {name}", formatter_class=Formatter, allow_abbrev=False)
+    command.add(parser)
+    parser.description = "\n".join(wrap(" ".join((parser.description or "").split()), help_width()))
+    return command, parser
 
 
 def top_page() -> str:

@@ -86,6 +86,7 @@ LINE = (
     "dataset",
     "scapy_layers",
     "wireshark",
+    "shells",
     "cli",
     "commands",
     "__main__",
@@ -327,7 +328,8 @@ def test_the_wheel_holds_the_package_alone_and_works_from_anywhere(tmp_path: Pat
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     wanted = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} | {"analyzer/py.typed"}
     assert wanted | {"analyzer/lua/sparkshark.lua"} <= names
-    assert all(name.startswith("analyzer/") for name in names)
+    page = f"sparkshark-{PROJECT['version']}.data/data/share/man/man1/sparkshark.1"
+    assert {name for name in names if not name.startswith("analyzer/")} == {page}
 
     command = [
         sys.executable,

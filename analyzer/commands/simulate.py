@@ -19,7 +19,7 @@ EXAMPLES: Final = """\
 examples
   sparkshark simulate --list
   sparkshark simulate key-mismatch -o practice.pcap
-  sparkshark simulate healthy --firmware photon-1.4 --seed 7 -o photon.pcapng
+  mkdir new && sparkshark simulate healthy --firmware photon-1.4 -o new/a.pcapng
 """
 FIRMWARES: Final = ("core-2014", "core-0.5", "photon-0.5", "photon-1.4", "photon-3")
 SERVERS: Final = ("legacy", "community")
