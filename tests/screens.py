@@ -27,7 +27,11 @@ SCREEN = ("LC_ALL", "LC_CTYPE", "LANG", "NO_COLOR", "TERM", "COLUMNS")
 
 
 def sparkshark(
-    *words: str | bytes, cwd: Path = ROOT, env: Mapping[str, str] | None = None, stdin: bytes | None = None
+    *words: str | bytes,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    before: list[str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own, with a UTF-8 locale unless ``env`` says otherwise."""
     settings = {
@@ -41,7 +45,7 @@ def sparkshark(
         "TERM": "xterm",
         **(env or {}),
     }
-    command = [sys.executable, "-P", "-m", "analyzer", *words]
+    command = [*(before or []), sys.executable, "-P", "-m", "analyzer", *words]
     return subprocess.run(
         command, cwd=cwd, env=settings, input=stdin or b"", capture_output=True, check=False, timeout=60
     )

@@ -491,7 +491,9 @@ def test_a_file_is_private_and_nothing_else_is_left_in_the_folder(tmp_path: Path
 def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     target = tmp_path / "firmware-1-1.bin"
     target.write_bytes(b"mine")
-    with pytest.raises(ExportError, match=r"firmware-1-1\.bin: exists already; --force overwrites it"):
+    with pytest.raises(
+        ExportError, match=r"firmware-1-1\.bin: exists already\. Nothing was written\. Try: another folder, or --force"
+    ):
         save_images(complete(), tmp_path, 1)
     assert target.read_bytes() == b"mine"
     assert save_images(complete(), tmp_path, 1, force=True) == [str(target)]
@@ -511,11 +513,13 @@ def test_force_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as raised:
         save_images(complete(), tmp_path / "nowhere", 1)
-    assert str(raised.value) == f"{tmp_path / 'nowhere'}: no such folder; create it first"
+    assert (
+        str(raised.value) == f"{tmp_path / 'nowhere'}: no such folder. Make it first: mkdir -p {tmp_path / 'nowhere'}"
+    )
 
 
 def test_a_name_that_cannot_be_replaced_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "firmware-1-1.bin").mkdir()
-    with pytest.raises(ExportError, match="cannot be written: Is a directory"):
+    with pytest.raises(ExportError, match=r"cannot be written \(is a directory\)\. Try: another folder"):
         save_images(complete(), tmp_path, 1, force=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["firmware-1-1.bin"]

@@ -528,7 +528,9 @@ def test_what_cannot_be_removed_is_told(run: Run, home: Path, monkeypatch: pytes
         now.setattr(os, "unlink", refuse)
         status, out, err = run("--uninstall")
     assert (status, out) == (2, "")
-    assert err.splitlines()[0] == f"sparkshark: {plugin(home)}: cannot be removed (operation not permitted)."
+    assert err.splitlines()[0] == (
+        f"sparkshark: {plugin(home)}: cannot be removed (operation not permitted). Remove it as the user it belongs to"
+    )
     assert err.count("\n") == 2  # one for the profile
 
 

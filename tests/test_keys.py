@@ -718,7 +718,7 @@ def test_errors_name_the_file_and_what_to_do(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "core.der").write_bytes(CORE_DER)
     assert error_of("core.dre") == "core.dre: no such file. Did you mean core.der?"
-    assert error_of("zzzzzzzz") == "zzzzzzzz: no such file."
+    assert error_of("zzzzzzzz") == "zzzzzzzz: no such file. See what is there: ls ."
     backups = tmp_path / "backups"
     backups.mkdir()
     assert error_of("backups/") == "--keys backups/: no files in it. Without --keys there is still a verdict."

@@ -44,6 +44,8 @@ def shown(path: str) -> str:
 def missing(path: str) -> CaptureError:
     """Say that there is no such file, and which similar name there is."""
     folder, name = os.path.split(path)
+    if not path:
+        return CaptureError('"": no file name. Name a file, a folder, or - for standard input.')
     try:
         with os.scandir(folder or ".") as entries:
             there = [entry.name for _, entry in zip(range(MOST_NAMES), entries, strict=False)]

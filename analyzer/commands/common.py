@@ -162,8 +162,13 @@ def keys(arguments: argparse.Namespace) -> KeyRing | None:
 def password(arguments: argparse.Namespace) -> Callable[[str], bytes | None] | None:
     """Return where the password of an encrypted key comes from: a file, else a terminal, else nowhere."""
     if arguments.password_file is not None:
-        with open(arguments.password_file, "rb") as stream:
-            line = stream.readline(4096).rstrip(b"\r\n")
+        from analyzer.capture.complaints import cannot_read
+
+        try:
+            with open(arguments.password_file, "rb") as stream:
+                line = stream.readline(4096).rstrip(b"\r\n")
+        except OSError as error:
+            raise cannot_read(arguments.password_file, error) from error
         return lambda name: line
     if not sys.stdin.isatty():
         return None

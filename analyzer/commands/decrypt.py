@@ -70,9 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         if path is not None:
             common.refuse_existing(path, force=arguments.force)
     if arguments.firmware is not None and not os.path.isdir(arguments.firmware):
-        raise UsageError(
-            f"{arguments.firmware}: the folder does not exist. Make it first: mkdir -p {arguments.firmware}"
-        )
+        make = f"mkdir -p {shlex.quote(arguments.firmware)}"
+        raise UsageError(f"{arguments.firmware}: the folder does not exist. Make it first: {make}")
     keys = common.keys(arguments)
     if keys is None:
         raise UsageError(

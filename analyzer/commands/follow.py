@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         common.warn(trace.warnings)
         if not found:
             if not total:
-                raise UsageError(f"{arguments.capture}: no connection on this port. Other port: --port N")
+                look = f"sparkshark analyze {shlex.quote(arguments.capture)}"
+                raise UsageError(f"{arguments.capture}: no connection on this port. Other port: --port N. Look: {look}")
             which = f"this capture has {number(total)}" + (f" (1–{number(total)})" if total > 1 else "")
             raise UsageError(
                 f"connection {number(arguments.number)}: {which}. List them: sparkshark analyze FILE --format json"

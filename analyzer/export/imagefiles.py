@@ -7,6 +7,7 @@ name in the same folder and renamed when it is whole; only its owner may read it
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -31,12 +32,12 @@ def save_images(
     """
     place = Path(folder)
     if not place.is_dir():
-        raise ExportError(f"{place}: no such folder; create it first")
+        raise ExportError(f"{place}: no such folder. Make it first: mkdir -p {shlex.quote(str(place))}")
     images = list(images)
     planned = [place / name for image in images for name in _names(image, conversation_number)]
     for path in planned:
         if os.path.lexists(path) and not force:
-            raise ExportError(f"{path}: exists already; --force overwrites it")
+            raise ExportError(f"{path}: exists already. Nothing was written. Try: another folder, or --force")
     for image in images:
         for name, content in zip(_names(image, conversation_number), _contents(image), strict=True):
             _write(place / name, content)
@@ -79,7 +80,8 @@ def _write(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).lower()
+        raise ExportError(f"{path}: cannot be written ({why}). Try: another folder") from error
     finally:
         if temporary is not None:
             with suppress(OSError):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
+from analyzer.capture.complaints import cannot_read
 from analyzer.keys.devicetable import DEVICE_TABLE, read_device_table
 from analyzer.keys.inspect import REMARKS, Password, inspect_key_file
 from analyzer.keys.keylog import LARGEST_KEY_LOG, SessionKey, parse_session_key, read_key_log
@@ -23,8 +22,6 @@ MOST_FILES: Final = 50_000
 ROLE_SWAPPED: Final = "{name}: {option} was given a {bits}-bit key, a {role}'s; it is used as that."
 PUBLIC_GIVEN: Final = "{name}: the public half of a device key opens nothing. The private key is wanted."
 BAD_LINE: Final = "{name}: line {number}: {reason}; passed over."
-NAMES_COMPARED: Final = 2_000
-"""Names of a folder that are compared with a mistyped one."""
 
 Paths = Iterable[str | os.PathLike[str]]
 
@@ -357,28 +354,4 @@ def _not_usable(file: KeyFile) -> str:
 
 
 def _unreadable(path: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        near = _similar_name(path)
-        return f"{path}: no such file." + (f" Did you mean {near}?" if near else "")
-    if isinstance(error, PermissionError):
-        return f"{path}: no permission to read{_owner(path)}. Try: sudo chown $USER {path}"
-    return f"{path}: {(error.strerror or 'cannot be read').lower()}."
-
-
-def _similar_name(path: str) -> str | None:
-    folder, name = os.path.split(path)
-    try:
-        with os.scandir(folder or ".") as entries:
-            names = [entry.name for entry in islice(entries, NAMES_COMPARED)]
-    except OSError:
-        return None
-    near = difflib.get_close_matches(name, names, n=1)
-    return os.path.join(folder, near[0]) if near else None
-
-
-def _owner(path: str) -> str:
-    try:
-        return f" (owner {Path(path).owner()})"
-    # There are systems without owners, owners without names, and folders that hide both.
-    except (OSError, KeyError, NotImplementedError):
-        return ""
+    return str(cannot_read(path, error))

@@ -75,14 +75,14 @@ def simulate(
     a name or a combination that does not exist.
     """
     if name not in SCENARIOS:
-        raise SimulationError(f"no scenario {name!r}")
+        raise SimulationError(f"{name}: no such scenario. All: {', '.join(SCENARIOS)}")
     able = SCENARIOS[name].firmwares
     firmware = firmware or able[0]
     if firmware in FIRMWARES and firmware not in able:
-        raise SimulationError(f"{name} is a story of {', '.join(able)}, not of {firmware}")
+        raise SimulationError(f"{name}: not a story of {firmware}. It is one of {', '.join(able)}.")
     own_server = SCENARIOS[name].server
     if own_server is not None and server not in {None, own_server}:
-        raise SimulationError(f"{name} is a story of the {own_server} server")
+        raise SimulationError(f"{name}: not a story of this server. It is one of the {own_server} server.")
     server = own_server or server
     world = make_world(
         seed=seed,
@@ -113,14 +113,17 @@ def make_world(
 ) -> World:
     """Set up a world for a story of one's own; the options are those of `simulate`."""
     if firmware not in FIRMWARES:
-        raise SimulationError(f"no firmware {firmware!r}; there are {', '.join(FIRMWARES)}")
+        raise SimulationError(f"{firmware}: no such firmware. There are {', '.join(FIRMWARES)}.")
     dialect = server or ("legacy" if firmware == "core-2014" else "community")
     if dialect not in get_args(Dialect):
-        raise SimulationError(f"no server {server!r}; there are {', '.join(get_args(Dialect))}")
+        raise SimulationError(f"{server}: no such server. There are {', '.join(get_args(Dialect))}.")
     if firmware == "core-2014" and dialect == "community":
-        raise SimulationError("the community server takes no core-2014 (it wants the device's key in message 2)")
+        raise SimulationError(
+            'community: this server takes no core-2014 (it wants the device\'s key in "who I am"). Try: another'
+            " firmware, or the legacy server"
+        )
     if link not in LINK_TYPES:
-        raise SimulationError(f"no link {link!r}; there are {', '.join(LINK_TYPES)}")
+        raise SimulationError(f"{link}: no such link. There are {', '.join(LINK_TYPES)}.")
     if rtt < 0 or (attempts is not None and attempts < 1):
         raise SimulationError("rtt cannot be negative and attempts not less than 1")
     first = _FIRST_START + seed if start is None else start

@@ -203,7 +203,7 @@ def unlink(path: str) -> None:
     try:
         os.unlink(path)
     except OSError as error:
-        raise InstallError(f"{path}: cannot be removed ({_why(error)}).") from error
+        raise InstallError(f"{path}: cannot be removed ({_why(error)}). Remove it as the user it belongs to") from error
 
 
 def _why(error: OSError) -> str:
