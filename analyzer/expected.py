@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
-from analyzer.wording import endpoint
+from analyzer.wording import endpoint, judged
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
@@ -85,7 +85,7 @@ def stored_servers(keys: KeyRing) -> list[tuple[str, ExpectedServer]]:
 
 def shown(text: str) -> str:
     """Return what was typed, short enough and printable for one line."""
-    seen = "".join(char if char.isprintable() else "?" for char in text[:60])
+    seen = "".join(char if harmless else "?" for char, harmless in judged(text[:60]))
     return repr(seen) if not seen or " " in seen else seen
 
 

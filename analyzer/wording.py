@@ -161,7 +161,12 @@ def printable(text: str) -> str:
 
 
 def _shown(text: str) -> Iterator[str]:
-    """Yield each character as it is shown."""
+    for char, harmless in judged(text):
+        yield char if harmless else char.encode("unicode_escape").decode("ascii")
+
+
+def judged(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield each character of foreign text, and whether it can be shown as it is."""
     pile = PILED  # a combining character that comes first would change what stands before the text
     for char in text:
         # What is not printable to Python includes controls, direction marks, private and unassigned characters.
@@ -171,7 +176,7 @@ def _shown(text: str) -> Iterator[str]:
             seen = seen and pile <= PILED
         else:
             pile = 0 if char.isalnum() else PILED
-        yield char if seen else char.encode("unicode_escape").decode("ascii")
+        yield char, seen
 
 
 def quote(data: bytes, *, most: int = QUOTED) -> str:

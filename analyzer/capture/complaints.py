@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from analyzer.capture.packet import CaptureError
+from analyzer.wording import printable
 
 STANDARD_INPUT: Final = "-"
 CAPTURE_COMMAND: Final = "tcpdump -U -w - port 5683 | sparkshark analyze -"
@@ -38,7 +39,7 @@ def shown(path: str) -> str:
     """Return a file name as typed, with everything escaped that would not stay on one line."""
     if path == STANDARD_INPUT:
         return "standard input"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
+    return printable(path)
 
 
 def missing(path: str) -> CaptureError:

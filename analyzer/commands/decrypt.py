@@ -234,7 +234,7 @@ def _export(opened: list[Conversation], arguments: argparse.Namespace) -> bool:
             line = in_one_line(error)
             if line is None:
                 raise
-            print(f"sparkshark: {line}", file=sys.stderr)
+            print(f"sparkshark: {printable(line)}", file=sys.stderr)
             failed = True
     return failed
 
@@ -244,7 +244,7 @@ def _write_plain(opened: list[Conversation], arguments: argparse.Namespace) -> N
 
     with common.binary_output(arguments.plain, force=arguments.force) as stream:
         written = write_plain(stream, opened)
-    print(f"sparkshark: {arguments.plain}: {written}, as plain CoAP.", file=sys.stderr)
+    print(f"sparkshark: {printable(arguments.plain)}: {written}, as plain CoAP.", file=sys.stderr)
 
 
 def _write_key_log(opened: list[Conversation], arguments: argparse.Namespace) -> None:
@@ -260,12 +260,12 @@ def _write_key_log(opened: list[Conversation], arguments: argparse.Namespace) ->
             short += 1
     if not sessions:
         why = "only the AES key is known, and a key log needs all 40 bytes" if short else "nothing opened"
-        print(f"sparkshark: {arguments.keylog_out}: not written: {why}.", file=sys.stderr)
+        print(f"sparkshark: {printable(arguments.keylog_out)}: not written: {why}.", file=sys.stderr)
         return
     write_key_log(arguments.keylog_out, sessions, force=arguments.force)
     left_out = f" Left out: {plural(short, 'session')} of which only the AES key is known." if short else ""
     print(
-        f"sparkshark: {arguments.keylog_out}: {plural(len(sessions), 'session key')}, mode 0600.{left_out}",
+        f"sparkshark: {printable(arguments.keylog_out)}: {plural(len(sessions), 'session key')}, mode 0600.{left_out}",
         file=sys.stderr,
     )
 
@@ -286,14 +286,17 @@ def _write_firmware(opened: list[Conversation], arguments: argparse.Namespace) -
             lacking = sum(end - start for start, end in image.missing)
             state = f"SHA-256 {image.sha256}" if image.complete else f"{size(lacking)} missing, see {name}.txt"
             path = os.path.join(arguments.firmware, name)
-            print(f"sparkshark: {path}: {size(image.size)}, {plural(image.chunks, 'chunk')}, {state}.", file=sys.stderr)
+            print(
+                f"sparkshark: {printable(path)}: {size(image.size)}, {plural(image.chunks, 'chunk')}, {state}.",
+                file=sys.stderr,
+            )
         if collector.dropped:
             print(
                 f"sparkshark: connection {c.number}: {plural(collector.dropped, 'more update')} left out.",
                 file=sys.stderr,
             )
     if not found:
-        print(f"sparkshark: {arguments.firmware}: no firmware update in this capture.", file=sys.stderr)
+        print(f"sparkshark: {printable(arguments.firmware)}: no firmware update in this capture.", file=sys.stderr)
 
 
 __all__ = ["add", "run"]

@@ -1,18 +1,21 @@
 """Messages as rows of a CSV table, safe to open in a spreadsheet.
 
 A spreadsheet runs a cell that begins like a formula. Names and data in these rows were chosen by strangers, so
-such a cell gets an apostrophe in front, and nothing unprintable is left in it.
+such a cell gets an apostrophe in front (as OWASP recommends; a program takes it off again), and nothing unprintable
+is left in it. The column ``plaintext`` has the bytes themselves.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from analyzer.export.decrypted import Decrypted
 from analyzer.messages import SparkMessage, label, quote, summary
+from analyzer.wording import printable
 
 HEADER: Final = (
     "conversation",
@@ -35,6 +38,10 @@ index of the request; a cell is empty when there is nothing to say."""
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a formula begins with in one spreadsheet or another, the full-width forms among them."""
+
+BEHIND_ANOTHER_SEPARATOR: Final = re.compile(f"([;|][\"' ]*)(?=[{re.escape(''.join(FORMULA_STARTS))}])")
+"""Where a cell begins in a spreadsheet that takes another sign than the comma for the separator, as in half of Europe,
+and splits what is quoted."""
 
 LONGEST_PATH: Final = 1024
 """Characters of a path that are shown; no frame holds a longer one."""
@@ -91,8 +98,9 @@ def time_text(time_ns: int) -> str:
 
 
 def _printable(text: str) -> str:
-    return text if text.isprintable() else quote(text, LONGEST_PATH)
+    return text if printable(text) == text else quote(text, LONGEST_PATH)
 
 
 def _disarmed(cell: str) -> str:
+    cell = BEHIND_ANOTHER_SEPARATOR.sub(r"\1'", cell)
     return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell

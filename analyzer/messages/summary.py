@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from analyzer.messages.reader import SparkMessage
-from analyzer.wording import size
+from analyzer.wording import judged, size
 
 LONGEST_QUOTE: Final = 60
 """Characters of peer text that are shown, before escaping."""
@@ -78,14 +78,14 @@ def quote(text: str, limit: int = LONGEST_QUOTE) -> str:
 
     Control characters, direction marks and whatever else does not print come out as hexadecimal escapes.
     """
-    shown = "".join(_escape(character) for character in text[:limit])
+    shown = "".join(_escape(character, harmless) for character, harmless in judged(text[:limit]))
     return f'"{shown}"' + ("..." if len(text) > limit else "")
 
 
-def _escape(character: str) -> str:
+def _escape(character: str, harmless: bool) -> str:
     if character in '"\\':
         return "\\" + character
-    if character.isprintable():
+    if harmless:
         return character
     code = ord(character)
     if code < 0x100:

@@ -44,7 +44,12 @@ def line(value: object) -> Written:
     """Return ``value`` as JSON text on one line. It may hold `Instant`, but no `Digits`."""
     mark, marked = _mark()
     text = json.dumps(value, default=lambda other: f"{mark}{other}" if isinstance(other, Instant) else list(other))
-    return Written(marked.sub(r"\1", text) if mark in text else text)
+    return Written(_inert(marked.sub(r"\1", text) if mark in text else text))
+
+
+def _inert(text: str) -> str:
+    """Escape the one control character that the standard encoder writes as it is."""
+    return text.replace("\x7f", r"\u007f")
 
 
 @cache
@@ -59,9 +64,9 @@ def pieces(value: object, indent: int | None = None, level: int = 0) -> Iterator
     if isinstance(value, Instant | Digits | Written):
         yield str(value)
     elif isinstance(value, Mapping):
-        yield from _container(((json.dumps(str(k)) + ": ", v) for k, v in value.items()), "{}", indent, level)
+        yield from _container(((_inert(json.dumps(str(k))) + ": ", v) for k, v in value.items()), "{}", indent, level)
     elif isinstance(value, str | int | float | bool) or value is None:
-        yield json.dumps(value)
+        yield _inert(json.dumps(value))
     else:
         yield from _container((("", v) for v in value), "[]", indent, level)  # type: ignore[attr-defined]
 

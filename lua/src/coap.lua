@@ -86,17 +86,18 @@ local function to_text(raw)
 end
 
 -- Characters beyond ASCII that are shown as they are: letters, marks and signs of the scripts most in use, in ranges
--- without a hole. Python shows every character that its tables of Unicode call printable; here a character of another
--- range comes out escaped. What no range may have: controls, spaces of other widths, direction marks, unassigned.
+-- without a hole, none of which joins the one before or shows nothing. Python shows every character that its tables of Unicode call printable; here a character of another
+-- range comes out escaped. What no range may have: controls, spaces of other widths, direction marks, combining
+-- characters, fillers, unassigned.
 local PRINTABLE = {
-  { 0x00A1, 0x00AC }, { 0x00AE, 0x0377 }, -- Latin with its accents, phonetic letters
+  { 0x00A1, 0x00AC }, { 0x00AE, 0x02FF }, { 0x0370, 0x0377 }, -- Latin with its accents, phonetic letters
   { 0x0384, 0x038A }, { 0x038E, 0x03A1 }, { 0x03A3, 0x052F }, -- Greek, Cyrillic
   { 0x1E00, 0x1F15 }, -- more Latin, first of the older Greek
   { 0x2010, 0x2027 }, { 0x2030, 0x205E }, { 0x20A0, 0x20C0 }, { 0x2100, 0x218B }, -- dashes, quotes, currencies
-  { 0x2190, 0x2426 }, { 0x2500, 0x2B73 }, -- arrows, mathematics, technical signs, boxes, shapes
+  { 0x2190, 0x2426 }, { 0x2500, 0x27FF }, { 0x2801, 0x2B73 }, -- arrows, mathematics, boxes, shapes
   { 0x3001, 0x303F }, { 0x3041, 0x3096 }, { 0x3099, 0x30FF }, -- punctuation of East Asia, Japanese
   { 0x3400, 0x4DBF }, { 0x4E00, 0x9FFC }, { 0xAC00, 0xD7A3 }, -- Han, Korean
-  { 0xFF01, 0xFFBE }, { 0xFFFC, 0xFFFD }, -- letters of full width, the replacement character
+  { 0xFF01, 0xFF9F }, { 0xFFA1, 0xFFBE }, { 0xFFFC, 0xFFFD }, -- letters of full width, the replacement character
   { 0x1F300, 0x1F6D7 }, { 0x1F900, 0x1F9CB }, -- pictures
 }
 
