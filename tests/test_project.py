@@ -376,12 +376,6 @@ def test_the_readme_has_a_section_for_each_command(command: str) -> None:
     assert re.search(rf"^### {command}: ", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
-def test_the_python_in_the_readme_runs(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "SPK001" in done.stdout or "SparkNonce" in done.stdout
-
-
 def test_the_readme_names_every_module() -> None:
     table = README[README.index("## A map of the code") :]
     missing = [name for name in LINE if name not in ("version", "__main__") and f"`{name}" not in table]

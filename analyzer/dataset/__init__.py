@@ -1,8 +1,8 @@
 """Results for analysts: three tables of Parquet files in one folder, which DuckDB, pandas and others open in one line.
 
 ``conversations``, ``messages`` and ``findings`` hold what the JSON report holds, under its names; `COLUMNS` is every
-column with its type and meaning, and ``COLUMNS.md`` beside this file is made of it. Needs pyarrow, which nothing else
-here does: ``pip install "sparkshark[parquet]"``.
+column with its type and meaning, and ``COLUMNS.md`` beside this file is made of it. Files need pyarrow, which nothing
+else here does: ``pip install "sparkshark[parquet]"``. `table` gives the same rows to Python, without it.
 
 Each table is a folder with a folder for each day, ``date=2026-11-23``, that holds one file. The day is that on which
 a conversation began (UTC), for it and for all its messages, and that on which a finding was first seen. So whoever
@@ -14,6 +14,7 @@ No session key and no private key is in any of this.
 """
 
 from analyzer.dataset.columns import COLUMNS, Column
+from analyzer.dataset.flat import TableError, TableName, table
 from analyzer.dataset.folder import DatasetError, check_folder
 from analyzer.dataset.write import Written, check_pyarrow, write_dataset
 
@@ -21,8 +22,11 @@ __all__ = [
     "COLUMNS",
     "Column",
     "DatasetError",
+    "TableError",
+    "TableName",
     "Written",
     "check_folder",
     "check_pyarrow",
+    "table",
     "write_dataset",
 ]
