@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+WIDTH: Final = 80
+"""Columns where nobody looks: pipes, files."""
+NARROW: Final = 70
+"""Below this width labels and meanings stand on lines of their own, and tables become lists."""
 MARKS: Final = "✕✓│┊─▶◀●–−·…µ×▇→←≥’“”"
 """What our reports draw with."""
 _UNSURE: Final = re.compile(f"[^\x00-\u02ff{MARKS}]")

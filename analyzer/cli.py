@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final, NoReturn, TextIO
 
-from analyzer.report.style import NARROWEST, WIDEST, WIDTH
+from analyzer.cells import WIDTH
+from analyzer.report.style import NARROWEST, WIDEST
 from analyzer.wording import ASCII, printable, wrap
 
 EXIT_DONE: Final = 0

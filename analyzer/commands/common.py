@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
+from analyzer.cells import WIDTH
 from analyzer.cli import UsageError, screen_width, shortened
 from analyzer.commands.progress import Progress
-from analyzer.report.style import NARROWEST, WIDEST, WIDTH, Style
+from analyzer.report.style import NARROWEST, WIDEST, Style
 from analyzer.wording import plural, printable
 
 if TYPE_CHECKING:

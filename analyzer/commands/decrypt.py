@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from analyzer.cells import WIDTH
 from analyzer.cli import EXIT_DONE, EXIT_FINDINGS, EXIT_UNUSABLE, UsageError, in_one_line
 from analyzer.commands import common
 from analyzer.conversation import Conversation
@@ -125,7 +126,7 @@ def _text(opened: list[Conversation], arguments: argparse.Namespace, style: Styl
         whole = c.secrets is not None and c.secrets.opened == total
         many = f"connection {c.number}: " if len(opened) > 1 else ""
         head = f"{'✓' if whole else '~'} {many}{headline(c)}"
-        lines += wrap(head, style.width, then="  ") if style.narrow else [head]
+        lines += wrap(head, style.width, then="  ") if style.width < WIDTH else [head]
         yield finish(lines, style)
         if arguments.quiet:
             continue

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from analyzer.cells import NARROW, WIDTH
 from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
 from analyzer.findings import FINDINGS, FindingSpec
 from analyzer.handshake import STEPS
 from analyzer.report.ladder import draw, drawing_of
 from analyzer.report.layout import beside, block, labelled, numbered
-from analyzer.report.style import NARROW, WIDTH, Style
+from analyzer.report.style import Style
 from analyzer.report.text import finish
 from analyzer.streams import Hole, Sender
 from analyzer.wording import number, wrap

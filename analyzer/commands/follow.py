@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final, TextIO
 
+from analyzer.cells import NARROW
 from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
 from analyzer.conversation import Conversation
 from analyzer.frames import is_length
 from analyzer.handshake import STEPS
 from analyzer.pipeline import analyze
-from analyzer.report.style import NARROW, Style
+from analyzer.report.style import Style
 from analyzer.report.text import finish
 from analyzer.streams import Hole, Sender
 from analyzer.wording import number, plural, size

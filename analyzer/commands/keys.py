@@ -47,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         style = common.style_of(arguments, sys.stdout)
         if style.quiet:
             rows = [row for row in rows if row.mark is not Mark.GOOD]
+            if not rows:
+                return EXIT_DONE
         lines = render_keys(rows, style.width, ascii_only=not style.unicode).splitlines()
         sys.stdout.write(finish(lines, style, {p.text for row in rows for p in row.paragraphs if p.command}))
     return EXIT_DONE

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final
 
 from analyzer.catalogue import SPARK_PORT
-from analyzer.cells import cells, left
+from analyzer.cells import NARROW, WIDTH, cells, left
 from analyzer.keys.inspect import Password
 from analyzer.keys.model import Key, KeyFile, KeyFileError, KeyPart
 from analyzer.keys.ring import files_in, inspect_path, pair_name
@@ -23,11 +23,8 @@ from analyzer.wording import plural, printable, wrap
 FILE_COLUMN: Final = 18
 TEXT_COLUMN: Final = 50
 """Widths of the first two columns; with mark and fingerprint they come to 78 of the 80 that a screen has."""
-BEHIND: Final = 80 - 2 - FILE_COLUMN - TEXT_COLUMN
+BEHIND: Final = WIDTH - 2 - FILE_COLUMN - TEXT_COLUMN
 """Columns behind those for a fingerprint."""
-WIDTH: Final = 80
-NARROW: Final = 70
-"""Below this width what a file is stands below its name."""
 NAMES_LISTED: Final = 5
 """Files of a folder that are no keys, and are named."""
 

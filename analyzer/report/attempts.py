@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from analyzer.cells import WIDTH
 from analyzer.conversation import Conversation
 from analyzer.histories import pauses
 from analyzer.report.layout import columns
 from analyzer.report.story import STEP_NAMES, Story
-from analyzer.report.style import WIDTH
 from analyzer.streams import Sender
 from analyzer.wording import clock, duration, moment, number, span, wrap
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
-from analyzer.cells import left
+from analyzer.cells import NARROW, WIDTH, left
 from analyzer.conversation import Conversation
 from analyzer.findings.model import Act, LadderStep
 from analyzer.findings.steps import GREETING, REPLY, WHO_I_AM
 from analyzer.handshake import Part
 from analyzer.report.story import Mark
-from analyzer.report.style import NARROW, WIDTH
 from analyzer.seen import FrameSeen
 from analyzer.streams import Sender
 from analyzer.wording import duration, number, plural, size, span, wrap

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from analyzer.cells import cells
-from analyzer.report.style import NARROW, WIDTH
+from analyzer.cells import NARROW, WIDTH, cells
 from analyzer.wording import wrap
 
 LABEL: Final = 13

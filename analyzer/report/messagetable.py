@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from analyzer.cells import cells, cut, left
+from analyzer.cells import NARROW, WIDTH, cells, cut, left
 from analyzer.conversation import Conversation
 from analyzer.export.firmware import FirmwareImage, collect_images
 from analyzer.messages import SparkMessage, label, summary
-from analyzer.report.style import NARROW, WIDTH
 from analyzer.wording import duration, number, plural, printable, size, wrap
 
 PACKET: Final = 7

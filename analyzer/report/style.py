@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-WIDTH: Final = 80
-"""Columns where nobody looks: pipes, files."""
+from analyzer.cells import NARROW, WIDTH
+
 NARROWEST: Final = 40
 """A terminal in a split window, or a phone. Below that the terminal folds the lines."""
 WIDEST: Final = 120
 """Longer lines of prose lose the eye on its way back; tables of messages take what there is."""
-NARROW: Final = 70
-"""Below this width labels and meanings stand on lines of their own, and tables become lists."""
 
 
 @dataclass(frozen=True, slots=True)

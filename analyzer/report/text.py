@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Final
 
 from analyzer.background import WEB_PORTS
-from analyzer.cells import cells, cut_front, right
+from analyzer.cells import NARROW, WIDTH, cells, cut_front, right
 from analyzer.findings import Evidence, Finding, NotChecked
 from analyzer.report.attempts import endings, others
 from analyzer.report.figures import figures
@@ -20,7 +20,7 @@ from analyzer.report.layout import LABEL, beside, block, columns, labelled, numb
 from analyzer.report.past import Times
 from analyzer.report.recognised import recognised_line
 from analyzer.report.story import STEP_NAMES, UNSAID, Mark, Story
-from analyzer.report.style import NARROW, WIDTH, Style
+from analyzer.report.style import Style
 from analyzer.report.verdict import Verdict, histories_in_words, verdict_of
 from analyzer.trace import Trace
 from analyzer.wording import duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
