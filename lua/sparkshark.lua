@@ -6018,9 +6018,9 @@ local function to_text(raw)
 end
 
 -- Characters beyond ASCII that are shown as they are: letters, marks and signs of the scripts most in use, in ranges
--- without a hole, none of which joins the one before or shows nothing. Python shows every character that its tables of Unicode call printable; here a character of another
--- range comes out escaped. What no range may have: controls, spaces of other widths, direction marks, combining
--- characters, fillers, unassigned.
+-- without a hole. Python shows every character that its tables of Unicode call printable; here a character of another
+-- range comes out escaped. What no range may have: controls, spaces of other widths, direction marks, unassigned,
+-- characters that join the one before them, fillers that show nothing.
 local PRINTABLE = {
   { 0x00A1, 0x00AC }, { 0x00AE, 0x02FF }, { 0x0370, 0x0377 }, -- Latin with its accents, phonetic letters
   { 0x0384, 0x038A }, { 0x038E, 0x03A1 }, { 0x03A3, 0x052F }, -- Greek, Cyrillic
