@@ -237,6 +237,11 @@ def test_the_ascii_form_differs_only_in_its_marks(name: str, capsys: pytest.Capt
     assert max(map(len, lines)) <= 80
 
 
+def test_genuine_coap_is_not_to_be_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "WIRESHARK SHOWS" not in shown(capsys, "analyze", "captures/coap-over-tcp.pcap", "--width", "120")
+    assert "WIRESHARK SHOWS" in shown(capsys, "analyze", "captures/no-nonce.pcap", "--width", "120")
+
+
 def test_quiet_is_state_sentence_and_first_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, "analyze", "--quiet", "captures/port-blocked.pcap").splitlines() == [
         "✕ NOT CONNECTING                                               port-blocked.pcap",

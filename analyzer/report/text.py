@@ -40,6 +40,7 @@ UNCHECKED: Final = 4
 DRAWN_STORIES: Final = 3
 LISTED_HISTORIES: Final = 5
 SHARED: Final = "The same in "
+MISREAD: Final = "SPK401"
 HEALTHY: Final = "SPK001"
 """Its evidence tells of the pings already."""
 COUNTED_FROM: Final = 10
@@ -237,7 +238,10 @@ def _drawing(story: Story, style: Style) -> list[str]:
     lines += wrap(
         f"Attempt {number(place)} of {number(many)}, {where}" if many > 1 else f"1 attempt, {where}", style.width
     )
-    lines += draw(rows, style.width, shows=dict(c.rows.few) if style.width >= WITH_ROWS else None)
+    # Genuine CoAP is shown rightly, and not to be ignored.
+    misread = any(f.code == MISREAD and c.number in f.conversations for f in story.findings)
+    shows = dict(c.rows.few) if misread and style.width >= WITH_ROWS else None
+    lines += draw(rows, style.width, shows=shows)
     if 1 < many <= MANY_ATTEMPTS:
         lines += others(story, c, style.width)
     return lines
