@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "decrypt": "every message in the clear, with keys; exports",
     "follow": "the bytes of one connection",
     "keys": "what each key file is, and which ones pair",
+    "redact": "a capture that can be posted",
     "explain": "a finding (SPK206) or a row seen in Wireshark",
     "install-plugin": "the same inside Wireshark",
     "simulate": "make a practice capture",

@@ -37,14 +37,14 @@ CAPTURES: Final = (
 )
 
 
-def add_capture(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
-    """Declare the capture argument and what to look at in it."""
+def add_capture(parser: argparse.ArgumentParser, *, many: bool = True, shared: bool = True) -> None:
+    """Declare the capture argument and what to look at in it; ``shared`` when several processes can do the work."""
     parser.add_argument("capture", metavar="CAPTURE", nargs="+" if many else None, help=CAPTURES)
     look = parser.add_argument_group("what to look at")
     look.add_argument(
         "--port", type=port, action="append", metavar="N", help=f"server port, repeatable (default {SPARK_PORT})"
     )
-    if many:
+    if many and shared:
         parser.add_argument(
             "--jobs",
             type=whole_number("--jobs"),
@@ -331,13 +331,16 @@ def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
 
 
 @contextmanager
-def binary_output(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
-    """Give a new file for bytes. It gets its name when all is written, so half a file is never found there."""
+def binary_output(path: str, *, force: bool = False, private: bool = False) -> Iterator[BinaryIO]:
+    """Give a new file for bytes. It gets its name when all is written, so half a file is never found there.
+
+    One that is ``private`` only its owner can read (mode 0600).
+    """
     refuse_existing(path, force=force)
     refuse_missing_folder(path)
     unfinished = f"{path}.{os.getpid()}.part"
     try:
-        with open(unfinished, "xb") as stream:
+        with open(unfinished, "xb", opener=_for_owner if private else None) as stream:
             yield stream
         os.replace(unfinished, path)
     except OSError as error:
@@ -348,3 +351,7 @@ def binary_output(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     finally:
         if os.path.lexists(unfinished):
             os.unlink(unfinished)
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -5,6 +5,6 @@ of a sealed message, as TCP delivered it. The second (`rewrite`) makes each pack
 it. Then the result is analysed and looked through (`check`) before anybody gets it.
 """
 
-from analyzer.redaction.redact import Redacted, redact
+from analyzer.redaction.redact import LeakError, Redacted, redact
 
-__all__ = ["Redacted", "redact"]
+__all__ = ["LeakError", "Redacted", "redact"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +36,11 @@ class Same:
     lost: list[str] = field(default_factory=list)
     gained: list[str] = field(default_factory=list)
 
+    @property
+    def same(self) -> bool:
+        """Whether nothing became of any of them."""
+        return not self.lost and not self.gained
+
 
 def compare(before: Trace, after: Trace) -> Same:
     """Return which findings two analyses share; a finding of another severity or confidence is another one."""
@@ -48,14 +53,20 @@ def _key(finding: Finding) -> tuple[str, str, str, int]:
     return finding.code, finding.severity, finding.confidence, finding.count
 
 
-def leaks(path: str, disguise: Disguise, names: Iterable[str] = ()) -> Iterator[str]:
+def leaks(path: str, disguise: Disguise, names: Collection[bytes] = (), ids: Iterable[bytes] = ()) -> Iterator[str]:
     """Yield what is found in the capture at ``path`` that should not be there: addresses in its packets that nobody
-    was given, and whatever has the form of a name that was replaced, or is one of ``names``, anywhere in it.
+    was given, and in what they carry whatever spells a name that was replaced, one of the device ``ids``, or is one of
+    the words in ``names``.
     """
     given, hardware = disguise.given, {NO_MAC, BROADCAST, *disguise.hardware.values()}
     originals = [old for table in (disguise.addresses, disguise.hardware, disguise.ids) for old in table]
-    told = {text for old in originals if old not in KEPT and old not in (NO_MAC, BROADCAST) for text in spellings(old)}
-    words = re.compile(b"|".join(re.escape(name.encode()) for name in names), re.IGNORECASE) if names else None
+    told = {
+        text
+        for old in (*originals, *ids)
+        if old not in KEPT and old not in (NO_MAC, BROADCAST)
+        for text in spellings(old)
+    }
+    words = re.compile(b"|".join(re.escape(name) for name in sorted(names)), re.IGNORECASE) if names else None
     decoder = Decoder()
     for packet in Capture([path]):
         unit = decoder.decode(packet)

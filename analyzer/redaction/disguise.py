@@ -27,7 +27,8 @@ class Role(StrEnum):
 
 KEPT: Final = frozenset(
     (
-        *map(socket.inet_aton, (FALLBACK_ADDRESS, PRESENCE_GROUP, "0.0.0.0", "127.0.0.1", "255.255.255.255")),
+        *map(socket.inet_aton, (FALLBACK_ADDRESS, PRESENCE_GROUP, "127.0.0.1", "255.255.255.255")),
+        bytes(4),
         bytes(16),
         bytes(15) + b"\x01",
     )

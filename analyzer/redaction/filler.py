@@ -6,6 +6,7 @@ protocol is told stay. So whoever judges by sizes and by the kind of the bytes j
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -34,6 +35,8 @@ SIGMAS: Final = 6.5
 """So many standard deviations more printable bytes than random ones have: once in 10^10 messages by chance."""
 RUN: Final = re.compile(rb"[\x20-\x7e]{24}")
 """Printable bytes in a row that no message has by chance: once in 10^8 of the longest."""
+OFTEN: Final = 6
+"""So often a byte may stand in a short message by chance, beyond what is to be expected."""
 FEWEST: Final = 16
 """Bytes that are printable throughout once in 10^7 times, if they are random."""
 
@@ -58,7 +61,6 @@ def blank_opening(kind: str, opening: bytes) -> bytes:
 
 def _blank_coap(opening: bytes) -> bytes:
     """Keep lengths and codes of RFC 8323 messages."""
-
     filler, at = bytearray(blank(opening)), 0
     while at < len(opening):
         length, token = opening[at] >> 4, opening[at] & 15
@@ -77,12 +79,11 @@ def is_noise(data: bytes) -> bool:
     letters = size - len(data.translate(None, TEXT))
     if letters > noise_limit(size) or (letters == size and size >= FEWEST) or RUN.search(data):
         return False
-    often = 6 + size / 256 + SIGMAS * (size / 256) ** 0.5
+    often = OFTEN + size / 256 + SIGMAS * math.sqrt(size / 256)
+    # Padding, terminators, spaces and whatever text ends with are what repeats itself most.
     return max(map(data.count, (0, LETTER, 32, *data[-1:]))) <= often
 
 
 def noise_limit(size: int) -> float:
     """Return how many of ``size`` random bytes may be printable."""
-    return size * LETTERS_OF_NOISE + SIGMAS * (size * LETTERS_OF_NOISE * (1 - LETTERS_OF_NOISE)) ** 0.5
-
-
+    return size * LETTERS_OF_NOISE + SIGMAS * math.sqrt(size * LETTERS_OF_NOISE * (1 - LETTERS_OF_NOISE))

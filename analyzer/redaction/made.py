@@ -23,9 +23,11 @@ LARGEST_LENGTH: Final = 0xFFFF
 """What the length fields of IP can say; segmentation offload leaves 0 where there was more."""
 
 NO_OPERATION: Final = 1
-NEEDED_OPTIONS: Final = {0: None, 1: None, 2: (4,), 3: (3,), 4: (2,), 5: (10, 18, 26, 34)}
-"""End, no operation, segment size, window scale, selective acknowledgements: kind and the lengths that it can have
-(RFC 9293 3.1, 7323 2.2, 2018).
+OPTION_START: Final = 2
+END_OF_OPTIONS: Final = 0
+NEEDED_OPTIONS: Final = {2: 4, 3: 3, 4: 2}
+"""Largest segment, window scale, whether selective acknowledgements are understood: kind and length (RFC 9293 3.1,
+7323 2.2, 2018 2).
 """
 WRONG_BY: Final = 0x0101
 """What is added to a checksum that was wrong before."""
@@ -132,9 +134,7 @@ def dhcp_discover(mac: bytes) -> tuple[bytes, int]:
     message = bytearray(DHCP_SIZE)
     message[:3] = b"\x01\x01\x06"
     message[28:34] = mac
-    return udp_packet(
-        (bytes(4), DHCP_CLIENT), (b"\xff" * 4, DHCP_SERVER), bytes(message) + DHCP_COOKIE_AND_DISCOVER
-    )
+    return udp_packet((bytes(4), DHCP_CLIENT), (b"\xff" * 4, DHCP_SERVER), bytes(message) + DHCP_COOKIE_AND_DISCOVER)
 
 
 def arp_packet(operation: int, sender_mac: bytes, sender: bytes, target: bytes) -> bytes:
@@ -155,20 +155,13 @@ def neighbour(operation: int, sender: bytes, target: bytes) -> tuple[bytes, int]
 def _options(old: bytes) -> bytes:
     """Return options of the same length, those that tell of the machine replaced by nothing."""
     made, at = bytearray((NO_OPERATION,)) * len(old), 0
-    while at < len(old):
-        kind = old[at]
-        sizes = NEEDED_OPTIONS.get(kind, ())
-        if sizes is None:
-            made[at] = kind
-            if kind == 0:
-                made[at:] = bytes(len(old) - at)
-                break
-            at += 1
-            continue
-        size = old[at + 1] if at + 1 < len(old) else 0
-        if size < 2 or at + size > len(old):
+    while at < len(old) and old[at] != END_OF_OPTIONS:
+        kind, size = old[at], old[at + 1] if at + 1 < len(old) else 0
+        if kind == NO_OPERATION:
+            size = 1
+        elif size < OPTION_START or at + size > len(old):
             break
-        if size in sizes:
+        elif size == NEEDED_OPTIONS.get(kind):
             made[at : at + size] = old[at : at + size]
         at += size
     return bytes(made)
@@ -198,5 +191,3 @@ def _sum(data: bytes) -> int:
 
 def _finished(total: int) -> int:
     return ~total & 0xFFFF
-
-

@@ -50,23 +50,23 @@ class PcapngWriter:
         source, target = macs
         kind = IPV4 if data[0] >> 4 == 4 else IPV6
         if source is not None and target is not None:
-            self.frame(time_ns, interface, ETHERNET, ETHERNET_HEADER(target, source, kind), data, size)
+            self._packet(time_ns, (interface, ETHERNET), ETHERNET_HEADER(target, source, kind), data, size)
         elif source is not None:
             header = COOKED_HEADER(0, ARPHRD_ETHER, len(source), source, kind)
-            self.frame(time_ns, interface, LINUX_COOKED, header, data, size)
+            self._packet(time_ns, (interface, LINUX_COOKED), header, data, size)
         else:
-            self.frame(time_ns, interface, RAW_IP, b"", data, size)
+            self._packet(time_ns, (interface, RAW_IP), b"", data, size)
 
     def arp(self, time_ns: int, interface: int, packet: bytes, source: bytes, target: bytes) -> None:
         """Write an ARP packet."""
-        self.frame(time_ns, interface, ETHERNET, ETHERNET_HEADER(target, source, ARP), packet, len(packet))
+        self._packet(time_ns, (interface, ETHERNET), ETHERNET_HEADER(target, source, ARP), packet, len(packet))
 
-    def frame(self, time_ns: int, interface: int, link_type: int, header: bytes, data: bytes, size: int) -> None:
-        """Write one packet; ``size`` is that of ``data`` on the wire."""
-        place = self._interfaces.get((interface, link_type))
+    def _packet(self, time_ns: int, interface: tuple[int, int], header: bytes, data: bytes, size: int) -> None:
+        """Write one packet; ``size`` is that of ``data`` on the wire, ``interface`` its number and link type."""
+        place = self._interfaces.get(interface)
         if place is None:
-            place = self._interfaces[interface, link_type] = len(self._interfaces)
-            self._block(INTERFACE, INTERFACE_BODY(link_type, 0, 0) + RESOLUTION(9, 1, self._digits, 0))
+            place = self._interfaces[interface] = len(self._interfaces)
+            self._block(INTERFACE, INTERFACE_BODY(interface[1], 0, 0) + RESOLUTION(9, 1, self._digits, 0))
         ticks = min(max(time_ns, 0) // self._tick, LATEST)
         captured, wire = len(header) + len(data), len(header) + size
         fields = PACKET_BODY(place, ticks >> 32, ticks & 0xFFFF_FFFF, captured, wire)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import IO, TYPE_CHECKING, BinaryIO, Final
 
 from analyzer.capture import Capture
@@ -68,15 +69,15 @@ def redact(
     ports: Iterable[int] = (SPARK_PORT,),
     lookups: bool = False,
     shift_time: bool = False,
-    names: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Redacted:
     """Write the Spark conversations of ``captures`` (files, folders, patterns; no pipes) to the open file ``out``.
 
     ``keys`` only let the verdicts with keys be compared. ``lookups`` also writes what the devices asked the network,
-    ``shift_time`` hides the wall clock. ``names`` are further texts that must not be in the result. Raises
-    CaptureError for captures that cannot be read, `LeakError` if the proof fails.
+    ``shift_time`` hides the wall clock. Raises CaptureError for captures that cannot be read, `LeakError` if the
+    proof fails.
     """
+    captures = _files(captures)
     ports = tuple(dict.fromkeys(ports))
     with tempfile.TemporaryFile() as notes:
         survey = _survey(captures, notes, keys, ports, progress)
@@ -90,7 +91,8 @@ def redact(
         rewriter = Rewriter(survey, writer, ports=ports, lookups=lookups, shift_ns=shift)
         _rewrite(captures, rewriter, notes, survey, progress)
     out.flush()
-    found = [leak for leak, _ in zip(leaks(out.name, rewriter.disguise, tuple(names)), range(MOST_LEAKS), strict=False)]
+    ids = {bytes.fromhex(c.device.id) for c in before.conversations if c.device.id}
+    found = list(islice(leaks(out.name, rewriter.disguise, survey.said(), ids), MOST_LEAKS))
     if found:
         raise LeakError("; ".join(found))
     after = analyze(out.name, keys=keys, ports=ports)
@@ -108,8 +110,14 @@ def redact(
     )
 
 
+def _files(captures: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the files behind patterns and folders, looked up once: the result may come to lie among them."""
+    named = [os.fspath(path) for path in captures]
+    return list(Capture(named).sizes or named)
+
+
 def _survey(
-    captures: Sequence[str | os.PathLike[str]],
+    captures: Sequence[str],
     notes: IO[bytes],
     keys: KeyRing | None,
     ports: Iterable[int],
@@ -122,7 +130,7 @@ def _survey(
 
 
 def _rewrite(
-    captures: Sequence[str | os.PathLike[str]],
+    captures: Sequence[str],
     rewriter: Rewriter,
     notes: IO[bytes],
     survey: Survey,
@@ -134,7 +142,7 @@ def _rewrite(
 
     every = iter(notes_of(notes))
     note = next(every, b"")
-    capture = Capture([os.fspath(path) for path in captures], between=between)
+    capture = Capture(captures, between=between)
     for packet in capture:
         if rewriter.take(packet, note):
             note = next(every, b"")

@@ -63,9 +63,13 @@ class Rewriter:
         self.disguise = self._named()
 
     def take(self, packet: Packet, note: bytes) -> bool:
-        """Take the next packet. Return whether it was one that has a note, which is then ``note``."""
+        """Take the next packet. Return whether it was one that has a note, which is then ``note``; b"" when there are
+        no more, because the file has grown since the first reading.
+        """
         unit = wanted(self._decoder, packet, self._survey.trace.ports)
         if type(unit) is Segment:
+            if not note:
+                return False
             self._take_segment(packet, unit, note)
             return True
         if type(unit) is IcmpError:
@@ -79,10 +83,13 @@ class Rewriter:
     def _take_segment(self, packet: Packet, segment: Segment, note: bytes) -> None:
         near, far = (segment.source, segment.source_port), (segment.target, segment.target_port)
         flows = self._flows
-        if (*near, *far) not in flows and (*far, *near) not in flows:
-            if not self._ports.intersection((segment.source_port, segment.target_port)):
-                return
-            # It belongs to no conversation (a late packet of none that was seen): its ends are machines all the same.
+        # On a wanted port also what belongs to no conversation; on another one only the conversations that are ours.
+        if (
+            not self._ports.intersection((near[1], far[1]))
+            and (*near, *far) not in flows
+            and (*far, *near) not in flows
+        ):
+            return
         payload = self._payload(segment, note)
         self.blanked += payload != segment.payload
         name, mac = self.disguise.address, self.disguise.mac

@@ -7,6 +7,7 @@ repeat that differs from the first copy, is unknown, and unknown bytes are not c
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -40,6 +41,9 @@ follows so many is not copied.
 """
 EARLY: Final = 16
 """Frames in the place of a handshake message behind which that message may still follow."""
+WORD: Final = re.compile(rb"[A-Za-z0-9_.-]{8,64}")
+WORDS: Final = 256
+"""Words of strangers that the result is searched for."""
 NOTE: Final = Struct("<IQ")
 """Of each packet of a wanted port: number of the conversation, and where in its direction the payload lies; 0 for
 bytes that are not to be copied.
@@ -75,7 +79,7 @@ class Way:
     def says(self, offset: int, data: bytes) -> bool:
         """Whether these bytes were delivered at that place."""
         start = offset - (self.end - len(self.recent))
-        return 0 <= start and offset + len(data) <= self.end and self.recent[start : start + len(data)] == data
+        return start >= 0 and offset + len(data) <= self.end and self.recent[start : start + len(data)] == data
 
     def know(self, start: int, stop: int) -> None:
         """List bytes as known; those of one direction come in order."""
@@ -169,6 +173,16 @@ class Survey(Analysis):
             self.segments += 1
         elif unit is not None:
             self.met.update(met_in(unit))
+
+    def said(self) -> frozenset[bytes]:
+        """Return words that strangers said in their first bytes and that must not be in the result."""
+        words: set[bytes] = set()
+        for plan in self.plans.values():
+            for side in plan.sides.values():
+                words.update(word for word in WORD.findall(side.original) if word not in side.opening)
+                if len(words) >= WORDS:
+                    return frozenset(words)
+        return frozenset(words)
 
     def _placed(self, segment: Segment) -> tuple[int, int]:
         """Return the conversation of a payload and its place there, as far as TCP has delivered it by now."""
