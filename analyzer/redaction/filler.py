@@ -10,7 +10,7 @@ import math
 import re
 from typing import Final
 
-from analyzer.kinds import EXTENDED, MARKS, REQUESTS
+from analyzer.kinds import CODE_CLASSES, EXTENDED, LONGEST_TOKEN, MARKS, REQUESTS
 from analyzer.rules.words import LOGIN_MARKS
 
 LETTER, BYTE = ord("x"), 0x80
@@ -66,6 +66,8 @@ def _blank_coap(opening: bytes) -> bytes:
         length, token = opening[at] >> 4, opening[at] & 15
         extra, beyond = EXTENDED.get(length, (0, 0))
         head = at + 1 + extra
+        if token > LONGEST_TOKEN or head >= len(opening) or opening[head] >> 5 not in CODE_CLASSES:
+            break  # no message begins here: it is unknown what does
         filler[at : head + 1] = opening[at : head + 1]
         if extra:
             length = int.from_bytes(opening[at + 1 : head], "big") + beyond

@@ -113,7 +113,7 @@ class Rewriter:
             return
         near = (error.quoted_source, error.quoted_source_port)
         far = (error.quoted_target, error.quoted_target_port)
-        if (*near, *far) not in self._flows and (*far, *near) not in self._flows:
+        if not self._flows & {(*near, *far), (*far, *near)}:
             return
         name = self.disguise.address
         ends = (name(near[0]), near[1]), (name(far[0]), far[1])
