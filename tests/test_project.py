@@ -81,6 +81,7 @@ LINE = (
     "histories",
     "pipeline",
     "jobs",
+    "redaction",
     "export",
     "report",
     "dataset",

@@ -110,7 +110,7 @@ def test_messages_keep_their_shape_and_lose_what_they_say(capsys: pytest.Capture
 def test_text_ends_with_what_was_shortened(capsys: pytest.CaptureFixture[str]) -> None:
     path = str(CAPTURES / "wrong-service-http302.pcap")
     report = shown(capsys, "analyze", "--redact", path)
-    assert report.splitlines()[-1] == "Shortened: addresses and hardware addresses."
+    assert report.splitlines()[-1] == "Shortened: addresses, hardware addresses and what others wrote."
     assert "08:00:28:…" in report
     assert "Shortened" not in shown(capsys, "analyze", path)
 

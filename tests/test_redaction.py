@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from capture_files import block, enhanced, interface, option, pcap_header, record, section, wireshark
+from capture_files import block, enhanced, interface, option, pcap_header, record, wireshark
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from screens import ATTEMPTS, CAPTURES, SHIPPED, shown, sparkshark, story
@@ -24,6 +24,7 @@ from analyzer.keys import KeyRing
 from analyzer.network import Decoder, Segment
 from analyzer.pipeline import analyze
 from analyzer.redaction import Redacted, redact
+from analyzer.redaction.check import leaks
 from analyzer.redaction.disguise import Disguise, Role
 from analyzer.redaction.filler import blank, blank_opening, is_noise
 from analyzer.simulate import SCENARIOS, Conversation, finish, make_world, simulate
@@ -75,7 +76,16 @@ def test_a_shipped_capture_keeps_its_verdict_and_loses_its_network(name: str, tm
     assert [c.secrets and c.secrets.opened for c in done.before.conversations] == [
         c.secrets and c.secrets.opened for c in done.after.conversations
     ]
-    fields = ("ip.src", "ip.dst", "tcp.srcport", "tcp.dstport", "eth.src", "eth.dst", "_ws.malformed", "frame.protocols")
+    fields = (
+        "ip.src",
+        "ip.dst",
+        "tcp.srcport",
+        "tcp.dstport",
+        "eth.src",
+        "eth.dst",
+        "_ws.malformed",
+        "frame.protocols",
+    )
     rows = wireshark(out, *fields)
     assert len(rows) == done.packets
     for source, target, near, far, *macs, malformed, protocols in rows:
@@ -181,7 +191,9 @@ def test_times_numbers_and_sealed_bytes_stay_and_checksums_keep_their_meaning(tm
         done = redacted(path, out)
         olds, news = list(segments(path)), list(segments(out))
         assert [s.checksum_good() for s in olds] == [s.checksum_good() for s in news], name
-        assert [(s.length, len(s.payload), s.whole) for s in olds] == [(s.length, len(s.payload), s.whole) for s in news]
+        assert [(s.length, len(s.payload), s.whole) for s in olds] == [
+            (s.length, len(s.payload), s.whole) for s in news
+        ]
         assert done.same.same, name
 
 
@@ -205,7 +217,10 @@ def with_canaries(tmp_path: Path) -> Path:
     parts = [
         block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + option(4, host) + option(1, word)),
         interface(options=options),
-        block(4, struct.pack("<HH", 1, 4 + len(host) + 1) + address + host + b"\0" + bytes(-(len(host) + 1) % 4) + bytes(4)),
+        block(
+            4,
+            struct.pack("<HH", 1, 4 + len(host) + 1) + address + host + b"\0" + bytes(-(len(host) + 1) % 4) + bytes(4),
+        ),
         block(10, struct.pack("<II", 0x544C534B, len(word)) + word),
         block(0x0BAD, struct.pack("<I", 32473) + word),
     ]
@@ -216,11 +231,18 @@ def with_canaries(tmp_path: Path) -> Path:
         # A VLAN tag in front, Ethernet padding behind, TCP timestamps and an unknown option inside the SYN.
         data = data[:12] + b"\x81\x00\x0c\xa7" + data[12:] + word
         parts.append(enhanced(data, packet.time_ns // 1000))
-        parts[-1] = parts[-1]
-    udp = (
-        bytes.fromhex("ffffffffffff") + mac + b"\x08\x00" + bytes.fromhex("4500") + struct.pack(">H", 28 + len(host))
-        + bytes.fromhex("0000000040110000") + address + public + struct.pack(">HHHH", 5353, 5353, 8 + len(host), 0) + host
-    )
+        udp = (
+            bytes.fromhex("ffffffffffff")
+            + mac
+            + b"\x08\x00"
+            + bytes.fromhex("4500")
+            + struct.pack(">H", 28 + len(host))
+            + bytes.fromhex("0000000040110000")
+            + address
+            + public
+            + struct.pack(">HHHH", 5353, 5353, 8 + len(host), 0)
+            + host
+        )
     parts.append(enhanced(udp, packets[-1].time_ns // 1000))
     path.write_bytes(b"".join(parts))
     return path
@@ -294,7 +316,10 @@ TALKS = {
         ("server", b"\x00\xe1" + b"\x50\x45\xffcan"),
         ("device", b"\xd0\x0d\x02" + b"\xb6canary\xff" + b"canary.lan is"),
     ],
-    "text": [("server", b"220 canary.lan ESMTP Waldtraut's own mail server, welcome\r\n"), ("device", b"EHLO canary\r\n")],
+    "text": [
+        ("server", b"220 canary.lan ESMTP Waldtraut's own mail server, welcome\r\n"),
+        ("device", b"EHLO canary\r\n"),
+    ],
     "bytes": [("device", NOISE), ("server", b"\x05\x00" + b"\0\1\2canary\xff" * 40)],
 }
 
@@ -396,14 +421,22 @@ def fragmented(data: bytes) -> Iterator[bytes]:
 
 def outer(data: bytes, protocol: int) -> bytes:
     return (
-        bytes((0x45, 0)) + (20 + len(data)).to_bytes(2) + bytes((0, 1, 0, 0, 64, protocol, 0, 0))
-        + bytes((192, 168, 77, 201)) + bytes((203, 0, 113, 77)) + data
+        bytes((0x45, 0))
+        + (20 + len(data)).to_bytes(2)
+        + bytes((0, 1, 0, 0, 64, protocol, 0, 0))
+        + bytes((192, 168, 77, 201))
+        + bytes((203, 0, 113, 77))
+        + data
     )
 
 
 WIFI = (
-    b"\0\0\x08\0\0\0\0\0" + b"\x08\x01\0\0" + bytes.fromhex("deadbeefcafe") * 2 + bytes.fromhex("c0ffeec0ffee")
-    + b"\0\0" + b"\xaa\xaa\x03\0\0\0\x08\x00"
+    b"\0\0\x08\0\0\0\0\0"
+    + b"\x08\x01\0\0"
+    + bytes.fromhex("deadbeefcafe") * 2
+    + bytes.fromhex("c0ffeec0ffee")
+    + b"\0\0"
+    + b"\xaa\xaa\x03\0\0\0\x08\x00"
 )
 BEACON = b"\0\0\x08\0\0\0\0\0" + b"\x80\0\0\0" + b"\xff" * 6 + bytes.fromhex("deadbeefcafe") * 2 + b"\0\0" + bytes(12)
 WRAPPED: dict[str, tuple[int, Callable[[bytes], Iterable[bytes]]]] = {
@@ -414,8 +447,11 @@ WRAPPED: dict[str, tuple[int, Callable[[bytes], Iterable[bytes]]]] = {
         101,
         lambda data: [
             outer(
-                struct.pack(">HHHH", 5000, 4789, 30 + len(data), 0) + b"\x08" + bytes(7)
-                + bytes.fromhex("deadbeefcafec0ffeec0ffee0800") + data,
+                struct.pack(">HHHH", 5000, 4789, 30 + len(data), 0)
+                + b"\x08"
+                + bytes(7)
+                + bytes.fromhex("deadbeefcafec0ffeec0ffee0800")
+                + data,
                 17,
             )
         ],
@@ -423,7 +459,11 @@ WRAPPED: dict[str, tuple[int, Callable[[bytes], Iterable[bytes]]]] = {
     "PPPoE": (
         1,
         lambda data: [
-            bytes.fromhex("deadbeefcafec0ffeec0ffee8864") + b"\x11\0\0\x09" + (len(data) + 2).to_bytes(2) + b"\0\x21" + data
+            bytes.fromhex("deadbeefcafec0ffeec0ffee8864")
+            + b"\x11\0\0\x09"
+            + (len(data) + 2).to_bytes(2)
+            + b"\0\x21"
+            + data
         ],
     ),
     "PPP": (9, lambda data: [b"\xff\x03\0\x21" + data]),
@@ -436,7 +476,9 @@ WRAPPED: dict[str, tuple[int, Callable[[bytes], Iterable[bytes]]]] = {
 def test_only_what_is_inside_comes_through(name: str, tmp_path: Path) -> None:
     path, out = tmp_path / "in.pcap", tmp_path / "out.pcapng"
     link_type, wrap = WRAPPED[name]
-    path.write_bytes(capture_of([(time_ns, piece) for time_ns, data in ip_packets() for piece in wrap(data)], link_type))
+    path.write_bytes(
+        capture_of([(time_ns, piece) for time_ns, data in ip_packets() for piece in wrap(data)], link_type)
+    )
     done = redacted(path, out)
     assert done.segments == len(ip_packets())
     assert packets_each(done)[0] == packets_each(done)[1]
@@ -459,9 +501,17 @@ def test_ipv6_extension_headers_and_quoted_packets_are_made_anew(tmp_path: Path)
     raw = simulate("key-mismatch", link="raw-ipv6").packets
     routing = bytes((6, 4, 0, 1, 0, 0, 0, 0)) + bytes.fromhex("20010db8deadbeefcafe00000000c0de") * 2
     routed = [
-        (p.time_ns, p.data[:4] + (int.from_bytes(p.data[4:6]) + len(routing)).to_bytes(2) + b"\x2b" + p.data[7:40]
-         + routing + p.data[40:])
-        for p in raw if p.data[6] == 6
+        (
+            p.time_ns,
+            p.data[:4]
+            + (int.from_bytes(p.data[4:6]) + len(routing)).to_bytes(2)
+            + b"\x2b"
+            + p.data[7:40]
+            + routing
+            + p.data[40:],
+        )
+        for p in raw
+        if p.data[6] == 6
     ]
     path.write_bytes(capture_of(routed, 101))
     redacted(path, out)
@@ -667,8 +717,6 @@ def test_what_cannot_be_done_is_one_line(words: list[str], line: str, tmp_path: 
 
 
 def test_the_check_finds_what_should_not_be_there(tmp_path: Path) -> None:
-    from analyzer.redaction.check import leaks
-
     path, out = CAPTURES / "key-mismatch-retries.pcap", tmp_path / "out.pcapng"
     done = redacted(path, out)
     assert list(leaks(str(out), done.disguise)) == []
@@ -690,6 +738,3 @@ def test_a_packet_keeps_its_place(tmp_path: Path) -> None:
     new: list[Packet] = list(Capture([tmp_path / "out.pcapng"]))
     assert [p.number for p in old] == [p.number for p in new]
     assert [len(p.data) for p in old] == [len(p.data) for p in new]
-
-
-assert section

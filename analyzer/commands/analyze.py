@@ -45,9 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-o", dest="output", metavar="FILE", help="write there instead of standard output; for parquet a folder"
     )
     out.add_argument("--force", action="store_true", help="overwrite FILE")
-    out.add_argument(
-        "--redact", action="store_true", default=None, help="shorten device IDs and addresses, for posting"
-    )
+    out.add_argument("--redact", action="store_true", default=None, help=common.REDACT)
     out.add_argument("--no-redact", dest="redact", action="store_false", help="do not (Markdown redacts by itself)")
     out.add_argument(
         "--statistics", action="store_true", help="append a table of round trips, login times, repeats and pings"
@@ -82,6 +80,7 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
     shorten = redactor(trace, arguments)
     redact = shorten is not None
     pieces: Iterable[str]
+    secrets = arguments.show_secrets and not redact
     if arguments.format == "text":
         from analyzer.report.text import finish, text_report
 
@@ -99,7 +98,7 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
         from analyzer.report import jsonreport
 
         write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
-        pieces = write(trace, redacted=redact, show_secrets=arguments.show_secrets)
+        pieces = write(trace, redacted=redact, show_secrets=secrets)
     if shorten is not None and arguments.format != "markdown":
         return (shorten.text("".join(pieces)),)
     return pieces
@@ -109,9 +108,7 @@ def redactor(trace: Trace, arguments: argparse.Namespace) -> Redactor | None:
     """Return what shortens the report, when that was asked for or goes without saying."""
     if not (arguments.redact if arguments.redact is not None else arguments.format == "markdown"):
         return None
-    from analyzer.report.redact import Redactor
-
-    return Redactor(trace)
+    return common.redactor(trace, arguments)
 
 
 def capture_name(paths: list[str], trace: Trace) -> str:

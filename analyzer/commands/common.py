@@ -96,7 +96,7 @@ def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
     finally:
         progress.wipe()
     refuse_unknown_links(trace, arguments.capture[0])
-    warn(trace.warnings)
+    warn(without_folders(trace.warnings, arguments))
     if arguments.conversation is not None:
         keep_only(trace, arguments.conversation)
     return trace
@@ -156,8 +156,46 @@ def keys(arguments: argparse.Namespace) -> KeyRing | None:
         keylogs=arguments.keylog,
         session_keys=arguments.session_key,
     )
-    warn(ring.warnings)
+    warn(without_folders(ring.warnings, arguments))
     return ring
+
+
+REDACT: Final = "shorten device IDs, addresses and names, leave out what messages say: for posting"
+
+
+def redactor(trace: Trace | None, arguments: argparse.Namespace) -> Redactor:
+    """Return what shortens a report. What strangers wrote is taken out of the trace itself."""
+    from analyzer.report.redact import Redactor
+
+    made = Redactor(trace, named_paths(arguments))
+    return made if trace is None else made.withhold(trace)
+
+
+def named_paths(arguments: argparse.Namespace) -> list[str]:
+    """Return the files and folders that the user named."""
+    paths = []
+    for option in (
+        "capture",
+        "files",
+        "keys",
+        "device_key",
+        "server_key",
+        "keylog",
+        "output",
+        "plain",
+        "password_file",
+    ):
+        named: str | list[str] = getattr(arguments, option, None) or []
+        paths += [named] if isinstance(named, str) else named
+    return paths
+
+
+def without_folders(lines: Iterable[str], arguments: argparse.Namespace) -> Iterable[str]:
+    """Return what is said of files, with their base names alone where the report is to be posted."""
+    if not getattr(arguments, "redact", None):
+        return lines
+    shorten = redactor(None, arguments)
+    return [shorten.shorten(line) for line in lines]
 
 
 def password(arguments: argparse.Namespace) -> Callable[[str], bytes | None] | None:
@@ -317,7 +355,8 @@ def write_dataset(trace: Trace, arguments: argparse.Namespace, redactor: Redacto
     from analyzer.dataset import write_dataset
 
     written = write_dataset(arguments.output, trace, redactor=redactor, force=arguments.force)
-    print(f"sparkshark: {printable(arguments.output)}: {written}, as Parquet.", file=sys.stderr)
+    (name,) = without_folders([arguments.output], arguments)
+    print(f"sparkshark: {printable(name)}: {written}, as Parquet.", file=sys.stderr)
 
 
 @contextmanager

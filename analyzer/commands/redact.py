@@ -35,7 +35,7 @@ EXAMPLES: Final = """\
 examples
   sparkshark redact capture.pcap posted.pcapng
   sparkshark redact ring/ posted.pcapng --with-lookups --shift-time
-  sparkshark analyze capture.pcap --format markdown    (the report for the same post)
+  sparkshark analyze capture.pcap --format markdown
 """
 
 

@@ -10,12 +10,14 @@ import math
 import re
 from typing import Final
 
-from analyzer.kinds import CODE_CLASSES, EXTENDED, LONGEST_TOKEN, MARKS, REQUESTS
+from analyzer.kinds import CODE_CLASSES, EXTENDED, LONGEST_TOKEN, MARKS, REQUESTS, is_text
 from analyzer.rules.words import LOGIN_MARKS
 
 LETTER, BYTE = ord("x"), 0x80
 """Two in a row, of either or of both, are no length that a frame has."""
 LINE_ENDS: Final = b"\r\n"
+POINTS: Final = b" ./:"
+"""What stays of the first lines of a text: by it an address or a version is still told for one."""
 TEXT: Final = bytes((*range(32, 127), 9))
 BLANK: Final = bytes(code if code in LINE_ENDS else LETTER if code in TEXT else BYTE for code in range(256))
 
@@ -54,6 +56,8 @@ def blank_opening(kind: str, opening: bytes) -> bytes:
     if kind == "tls":
         filler[:TLS_START] = opening[:TLS_START]
     else:
+        for at, code in enumerate(opening if is_text(opening) else b""):
+            filler[at] = code if code in POINTS else filler[at]
         for mark in TOLD_BY.finditer(opening):
             filler[mark.start() : mark.end()] = mark[0]
     return bytes(filler)

@@ -6,7 +6,7 @@ A firmware update is hundreds of alike rows, so a run of them is one row unless 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from analyzer.cells import NARROW, WIDTH, cells, cut, left
 from analyzer.conversation import Conversation
 from analyzer.export.firmware import FirmwareImage, collect_images
 from analyzer.messages import SparkMessage, label, summary
+from analyzer.messages.extent import extents
 from analyzer.wording import duration, number, plural, printable, size, wrap
 
 PACKET: Final = 7
@@ -42,7 +43,8 @@ class _Run:
 class _Layout:
     """The columns of one conversation's table: as wide as its longest packet number and time need them."""
 
-    def __init__(self, c: Conversation, width: int) -> None:
+    def __init__(self, c: Conversation, width: int, says: Callable[[SparkMessage], str]) -> None:
+        self.says = says
         self.start_ns = c.start_ns
         self.width = width
         latest, first_chunk, last_chunk, last = 0, 0, 0, None
@@ -85,9 +87,11 @@ def _fitted(text: str, room: int) -> str:
     return text if cells(text) <= room else cut(text, max(room - 3, 0)) + "..."
 
 
-def table(c: Conversation, *, width: int = WIDTH, every: bool = False) -> Iterator[str]:
-    """Yield the lines of one conversation's table; ``every`` lists each chunk of an update."""
-    layout = _Layout(c, width)
+def table(c: Conversation, *, width: int = WIDTH, every: bool = False, redacted: bool = False) -> Iterator[str]:
+    """Yield the lines of one conversation's table; ``every`` lists each chunk of an update, ``redacted`` leaves out
+    what messages say.
+    """
+    layout = _Layout(c, width, extents if redacted else summary)
     updated = c.secrets is not None and c.secrets.gist.count("Chunk")
     images = collect_images(c.messages) if updated else []
     yield layout.header()
@@ -127,7 +131,7 @@ def _span(first: int, last: int) -> str:
 
 
 def _row(message: SparkMessage, layout: _Layout, images: list[FirmwareImage]) -> str:
-    text = summary(message)
+    text = layout.says(message)
     if message.name == "UpdateDone" and message.direction == "server":
         text = _hash(message, images) or text
     answers = ""
