@@ -7,7 +7,9 @@ import errno
 import io
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
@@ -31,6 +33,8 @@ LONGEST: Final = 1000
 """Columns that can be asked for: wider than any screen."""
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What can go wrong while a file is written; what can go wrong before that names the file itself."""
+SPOOLED: Final = "sparkshark-"
+"""How the name of a file begins that stands for standard input."""
 CAPTURES: Final = (
     "pcap, pcapng (also .gz .zst .xz .lz4), a pattern ('cap_*.pcapng') or a directory (read in time order), or - for"
     " standard input"
@@ -357,6 +361,19 @@ def write_dataset(trace: Trace, arguments: argparse.Namespace, redactor: Redacto
     written = write_dataset(arguments.output, trace, redactor=redactor, force=arguments.force)
     (name,) = without_folders([arguments.output], arguments)
     print(f"sparkshark: {printable(name)}: {written}, as Parquet.", file=sys.stderr)
+
+
+@contextmanager
+def spooled() -> Iterator[str]:
+    """Give the name of a file, readable by its owner alone, with all that comes from standard input: it is read
+    more than once.
+    """
+    if sys.stdin.isatty():
+        raise UsageError('"-" reads a capture from a pipe, but nothing is piped. Name a file instead.')
+    with tempfile.NamedTemporaryFile(prefix=SPOOLED) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        yield file.name
 
 
 @contextmanager

@@ -24,7 +24,6 @@ NAMED: Final = 3
 """Devices whose new addresses are told; a table of hundreds helps nobody."""
 LISTED_CODES: Final = 12
 PIPE: Final = "-"
-SPOOLED: Final = "sparkshark-"
 WIDTH: Final = 80
 
 DESCRIPTION: Final = """\
@@ -69,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     keys = common.keys(arguments)
     try:
         with ExitStack() as stack:
-            captures = [stack.enter_context(_spooled()) if path == PIPE else path for path in arguments.capture]
+            captures = [stack.enter_context(common.spooled()) if path == PIPE else path for path in arguments.capture]
             out = stack.enter_context(_output(arguments))
             done = _redacted(arguments, captures, keys, out)
     except LeakError as error:
@@ -131,26 +130,13 @@ def _redacted(arguments: argparse.Namespace, captures: list[str], keys: object, 
 
 
 @contextmanager
-def _spooled() -> Iterator[str]:
-    """Give the name of a file, readable by its owner alone, with all that comes from standard input: it is read
-    more than once.
-    """
-    if sys.stdin.isatty():
-        raise UsageError('"-" reads a capture from a pipe, but nothing is piped. Name a file instead.')
-    with tempfile.NamedTemporaryFile(prefix=SPOOLED) as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        yield file.name
-
-
-@contextmanager
 def _output(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
     """Give a file that comes to stand under its name, or on standard output, when all has been looked at."""
     if arguments.output != PIPE:
         with common.binary_output(arguments.output, force=arguments.force, private=True) as stream:
             yield stream
         return
-    with tempfile.NamedTemporaryFile(prefix=SPOOLED) as file:
+    with tempfile.NamedTemporaryFile(prefix=common.SPOOLED) as file:
         yield file  # type: ignore[misc]  # it is one, by another name
         file.seek(0)
         shutil.copyfileobj(file, sys.stdout.buffer)
@@ -159,7 +145,7 @@ def _output(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
 
 def _nameless(warnings: list[str], captures: list[str]) -> Iterator[str]:
     """Yield warnings with standard input under its usual name."""
-    spooled = [path for path in captures if os.path.basename(path).startswith(SPOOLED)]
+    spooled = [path for path in captures if os.path.basename(path).startswith(common.SPOOLED)]
     for warning in warnings:
         path = next((path for path in spooled if path in warning), None)
         yield warning if path is None else warning.replace(path, "standard input")

@@ -49,13 +49,14 @@ def extent(value: object) -> object:
         return plural(len(value), "entry", "entries")  # whoever sends it chooses the names in it as well
     if isinstance(value, list):
         return [extent(inner) for inner in value]
-    return plural(len(value), "character") if isinstance(value, str) else value
+    # A number with all its digits is a `str` of another kind when it comes out of JSON.
+    return plural(len(value), "character") if type(value) is str else value
 
 
 def values_extent(values: dict[str, object]) -> dict[str, object]:
     """Return all values of a message so."""
     return {
-        key: WITHHELD if key in SAID and value is not None and not isinstance(value, str) else extent(value)
+        key: WITHHELD if key in SAID and value is not None and type(value) is not str else extent(value)
         for key, value in values.items()
     }
 

@@ -5,6 +5,7 @@ of a sealed message, as TCP delivered it. The second (`rewrite`) makes each pack
 it. Then the result is analysed and looked through (`check`) before anybody gets it.
 """
 
-from analyzer.redaction.redact import LeakError, Redacted, redact
+from analyzer.redaction.redact import LeakError, Redacted, plans_of, redact
+from analyzer.redaction.survey import UNKNOWN, Plan
 
-__all__ = ["LeakError", "Redacted", "redact"]
+__all__ = ["UNKNOWN", "LeakError", "Plan", "Redacted", "plans_of", "redact"]

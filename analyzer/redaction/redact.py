@@ -17,7 +17,7 @@ from analyzer.redaction.check import Same, compare, leaks
 from analyzer.redaction.disguise import Disguise
 from analyzer.redaction.pcapng import PcapngWriter
 from analyzer.redaction.rewrite import Rewriter, notes_of
-from analyzer.redaction.survey import Survey
+from analyzer.redaction.survey import Plan, Survey
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
@@ -108,6 +108,12 @@ def redact(
         written=dict(rewriter.written),
         ports=ports,
     )
+
+
+def plans_of(capture: str, ports: Iterable[int]) -> dict[int, Plan]:
+    """Return what of each conversation of a capture (by its number) may be shown, without writing anything."""
+    with tempfile.TemporaryFile() as notes:
+        return _survey([capture], notes, None, ports, None).plans
 
 
 def _files(captures: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -21,7 +21,7 @@ from analyzer.frames import Frame
 from analyzer.handshake import OPENING
 from analyzer.network import Arp, Datagram, Decoder, IcmpError, Segment, Unit, tcp_ports
 from analyzer.network.units import SYN
-from analyzer.pipeline import Analysis
+from analyzer.pipeline import DEAD_KEYS, Analysis
 from analyzer.redaction.filler import blank, blank_opening, is_noise, noise_limit
 from analyzer.streams import Hole, Sender, offset_near
 
@@ -39,6 +39,9 @@ RANGES: Final = 4096
 """Runs of known bytes that are listed of one direction. A run ends at a hole, or where something else was sent; what
 follows so many is not copied.
 """
+UNDER_ZERO_KEY: Final = "zero key"
+SAYS_NOTHING: Final = ("ping", "time request")
+"""Messages under a dead key that hold no words of anybody: anyone can read them."""
 EARLY: Final = 16
 """Frames in the place of a handshake message behind which that message may still follow."""
 WORD: Final = re.compile(rb"[A-Za-z0-9_.-]{8,64}")
@@ -134,6 +137,10 @@ class Plan:
     sides: dict[Sender, Side]
 
 
+UNKNOWN: Final = Plan("empty", (b"", 0), {sender: Side() for sender in Sender})
+"""Of a conversation that the survey has not seen: nothing of it is copied."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     place: int
@@ -220,8 +227,9 @@ class Survey(Analysis):
         look = conversation.on_frame
 
         def on_frame(c: Conversation, frame: Frame) -> str | None:
-            know_frame(self._ways[c.number][frame.sender], frame)
-            return look(c, frame) if look is not None else None
+            dead = look(c, frame) if look is not None else None
+            know_frame(self._ways[c.number][frame.sender], frame, dead)
+            return dead
 
         conversation.on_frame = on_frame
 
@@ -292,12 +300,16 @@ def met_in(unit: Unit) -> Iterable[bytes]:
     return (unit.source, unit.target) if type(unit) is Datagram else ()
 
 
-def know_frame(way: Way, frame: Frame) -> None:
-    """List a frame as known, if it can be a sealed one; else its length alone, so that those behind it are found."""
+def know_frame(way: Way, frame: Frame, dead: str | None) -> None:
+    """List a frame as known, if it can be a sealed one; else its length alone, so that those behind it are found.
+
+    ``dead`` is what it says when it is sealed with a key that everybody knows: then it must say nothing of its owner.
+    """
     sealed = frame.ciphertext if frame.ciphertext is not None else frame.head
     if frame.index < EARLY:
         way.early.append(frame.offset + frame.size)
-    if not is_noise(sealed):
+    telling = dead is not None and dead.endswith(DEAD_KEYS[UNDER_ZERO_KEY]) and not dead.startswith(SAYS_NOTHING)
+    if telling or not is_noise(sealed):
         sealed = b""
     way.sealed += len(sealed)
     way.letters += _letters(sealed)

@@ -270,6 +270,6 @@ def _extent(value: object) -> object:
         return values_extent(value)
     if isinstance(value, list):
         return [_extent(inner) for inner in value]
-    if isinstance(value, str) and len(value) % 2 == 0 and re.fullmatch(r"[0-9a-f]*", value) is not None:
+    if type(value) is str and len(value) % 2 == 0 and re.fullmatch(r"[0-9a-f]*", value) is not None:
         return plural(len(value) // 2, "byte")
     return extent(value)
