@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from capture_files import block, enhanced, interface, option, pcap_header, record, wireshark
+from capture_files import block, enhanced, interface, option, pcap_header, record, wireshark, with_checksum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from screens import ATTEMPTS, CAPTURES, SHIPPED, shown, sparkshark, story
@@ -354,14 +354,6 @@ def test_what_is_no_sealed_message_of_a_session_is_not_copied(name: str, tmp_pat
     assert done.blanked
     assert not re.search(rb"canary|waldtraut", out.read_bytes(), re.IGNORECASE)
     assert packets_each(done)[0] == packets_each(done)[1]
-
-
-def with_checksum(data: bytes) -> bytes:
-    """An Ethernet frame with an IPv4 segment whose TCP checksum is right."""
-    tcp = data[34:50] + b"\0\0" + data[52:]
-    pseudo = data[26:34] + b"\0\x06" + len(tcp).to_bytes(2)
-    total = int.from_bytes(pseudo + tcp + bytes(len(tcp) % 2)) % 0xFFFF
-    return data[:50] + (0xFFFF - total).to_bytes(2) + data[52:]
 
 
 def test_a_repeat_is_copied_only_when_it_is_one(tmp_path: Path) -> None:
