@@ -236,10 +236,9 @@ def left_out(done: Redacted) -> str:
     """Return what is not in the result."""
     others = done.before.packets - done.packets
     said = [f"{plural(others, 'packet')} of other traffic"] if others > 0 else []
-    said.append("link layers, VLAN tags, tunnels and radio headers, for which there are new ones")
-    said.append("TCP's options but for sizes")
-    said.append("comments and names in the file")
-    return listing(said) + "."
+    said.append("link layers, VLAN tags, tunnels and radio headers, in whose place there are new ones")
+    said.append("TCP options that tell of a machine; comments and names in the file")
+    return f"{'; '.join(said)}."
 
 
 def still_there(arguments: argparse.Namespace) -> str:
