@@ -70,8 +70,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     c.device_says(messages.function_return(0x110, 0x51, -48151623), after=0.1)
     c.close("device", after=1.0)
     page = (
-        f"HTTP/1.1 302 {NAMES['portal page']}\r\nLocation: http://{NAMES['portal host']}/{NAMES['portal page']}?{PERSON}"
-        f"\r\nServer: {NAMES['portal server']}\r\n\r\n"
+        f"HTTP/1.1 302 {NAMES['portal page']}\r\nLocation: http://{NAMES['portal host']}/{NAMES['portal page']}"
+        f"?{PERSON}\r\nServer: {NAMES['portal server']}\r\n\r\n"
     )
     for at, (end, said) in enumerate(
         (

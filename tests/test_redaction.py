@@ -601,7 +601,7 @@ def bases() -> list[bytes]:
     return [(CAPTURES / f"{name}.pcap").read_bytes() for name in names]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_damaged_captures_are_redacted_or_refused_and_never_leak(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(bases())))

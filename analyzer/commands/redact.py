@@ -26,6 +26,10 @@ LISTED_CODES: Final = 12
 PIPE: Final = "-"
 WIDTH: Final = 80
 
+CHECKED: Final = (
+    "Every address in it is a new one, and no old address, hardware address or ID is spelled out anywhere in it."
+)
+
 DESCRIPTION: Final = """\
 Writes the Spark connections of IN, and nothing else of the network, as a pcapng file that can be posted: other
 addresses and hardware addresses, new headers, no names. What was encrypted stays as it is, so the verdict stays the
@@ -165,10 +169,7 @@ def told(done: Redacted, arguments: argparse.Namespace) -> Iterator[str]:
             ("Replaced", replaced(done)),
             ("Left out", left_out(done)),
             ("Still in it", still_there(arguments)),
-            (
-                "Checked",
-                "No address, hardware address or ID of the original is left in it, neither as bytes nor as text.",
-            ),
+            ("Checked", CHECKED),
         ]
     for label, text in rows:
         yield from wrap(text, WIDTH, first=f"{label:<{LABEL}}", then=" " * LABEL)

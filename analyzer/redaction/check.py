@@ -64,12 +64,8 @@ def leaks(path: str, disguise: Disguise, names: Collection[bytes] = (), ids: Ite
     """
     given, hardware = disguise.given, {NO_MAC, BROADCAST, *disguise.hardware.values()}
     originals = [old for table in (disguise.addresses, disguise.hardware, disguise.ids) for old in table]
-    told = {
-        text
-        for old in (*originals, *ids)
-        if old not in KEPT and old not in (NO_MAC, BROADCAST)
-        for text in spellings(old)
-    }
+    hidden = {*originals, *ids} - KEPT - {NO_MAC, BROADCAST}
+    told = {text for old in hidden for text in spellings(old)}
     raw = sorted(old for old in hidden if len(old) >= MAC_SIZE)[:SEARCHED]
     words = re.compile(b"|".join(re.escape(name) for name in sorted(names)), re.IGNORECASE) if names else None
     decoder = Decoder()

@@ -47,6 +47,8 @@ EARLY: Final = 16
 WORD: Final = re.compile(rb"[A-Za-z0-9_.-]{8,64}")
 WORDS: Final = 256
 """Words of strangers that the result is searched for."""
+MOST_MET: Final = 1 << 20
+"""Addresses that are remembered so that no machine is given another's. Each is kept in some 100 bytes."""
 NOTE: Final = Struct("<IQ")
 """Of each packet of a wanted port: number of the conversation, and where in its direction the payload lies; 0 for
 bytes that are not to be copied.
@@ -173,13 +175,11 @@ class Survey(Analysis):
         self._at = packet.number
         super().take(packet)
         unit = wanted(self._own, packet, self._ports)
+        if unit is not None and len(self.met) < MOST_MET:
+            self.met.update(met_in(unit))
         if type(unit) is Segment:
-            self.met.update((unit.source, unit.target))
-            self.met.update(filter(None, (unit.source_mac, unit.target_mac)))
             self._notes.write(NOTE.pack(*self._placed(unit)))
             self.segments += 1
-        elif unit is not None:
-            self.met.update(met_in(unit))
 
     def said(self) -> frozenset[bytes]:
         """Return words that strangers said in their first bytes and that must not be in the result."""
@@ -292,7 +292,9 @@ def wanted(decoder: Decoder, packet: Packet, ports: frozenset[int]) -> Unit | No
 
 
 def met_in(unit: Unit) -> Iterable[bytes]:
-    """Return the addresses that a unit other than a segment names."""
+    """Return the addresses and hardware addresses that a unit names."""
+    if type(unit) is Segment:
+        return filter(None, (unit.source, unit.target, unit.source_mac, unit.target_mac))
     if type(unit) is Arp:
         return filter(None, (unit.sender, unit.target, unit.sender_mac))
     if type(unit) is IcmpError:
