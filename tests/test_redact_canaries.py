@@ -34,6 +34,8 @@ NAMES = {
     "request": "spekulatius",
     "folder": "pfeffernuss",
     "server": "printen.example",
+    "unanswered": "schnecke",
+    "image": "krapfen.example",
 }
 DEVICE_ADDRESS, SERVER_ADDRESS = "192.168.77.201", "93.184.216.34"
 DEVICE_MAC = "0a:de:ad:be:ef:01"
@@ -68,6 +70,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         c.device_says(messages.answer(0x200 + number, 0x41 + number, value), after=0.1)
     c.server_says(messages.function_call(0x210, 0x51, NAMES["function"], NAMES["argument"]), after=0.1)
     c.device_says(messages.function_return(0x110, 0x51, -48151623), after=0.1)
+    c.server_says(messages.function_call(0x220, 0x52, NAMES["unanswered"], NAMES["argument"]), after=0.1)
+    for number in range(4):
+        c.device_says(messages.event(0x120 + number, NAMES["event"], NAMES["data"]), after=9.0)
     c.close("device", after=1.0)
     page = (
         f"HTTP/1.1 302 {NAMES['portal page']}\r\nLocation: http://{NAMES['portal host']}/{NAMES['portal page']}"
@@ -104,6 +109,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / "keys" / (f"{device.device_id.hex()}.der" if name == f"{device.name}.der" else name)).write_bytes(
             content
         )
+    image = (home / "keys" / "server.pub.der").read_bytes().ljust(384, b"\xff")
+    name = NAMES["image"].encode()
+    (home / "keys" / "image.bin").write_bytes((image + b"\x01" + bytes((len(name),)) + name).ljust(512, b"\xff"))
     return home
 
 
@@ -155,8 +163,9 @@ def in_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_canaries_are_there(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     open_ = said(capsys, "analyze", place / "capture.pcap", "--keys", place / "keys", "--format", "json").lower()
     open_ += said(capsys, "decrypt", place / "capture.pcap", "--keys", place / "keys").lower()
+    open_ += said(capsys, "keys", place / "keys").lower()
     missing = [what for what, spellings in canaries(place).items() if not any(s in open_ for s in spellings)]
-    assert missing == ["server"]  # which is named on the command line alone
+    assert missing == ["server"]
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])

@@ -41,9 +41,11 @@ CAPTURES: Final = (
 )
 
 
-def add_capture(parser: argparse.ArgumentParser, *, many: bool = True, shared: bool = True) -> None:
+def add_capture(
+    parser: argparse.ArgumentParser, *, many: bool = True, shared: bool = True, metavar: str = "CAPTURE"
+) -> None:
     """Declare the capture argument and what to look at in it; ``shared`` when several processes can do the work."""
-    parser.add_argument("capture", metavar="CAPTURE", nargs="+" if many else None, help=CAPTURES)
+    parser.add_argument("capture", metavar=metavar, nargs="+" if many else None, help=CAPTURES)
     look = parser.add_argument_group("what to look at")
     look.add_argument(
         "--port", type=port, action="append", metavar="N", help=f"server port, repeatable (default {SPARK_PORT})"

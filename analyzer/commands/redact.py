@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.usage = f"{parser.prog} [options] IN... OUT"
-    common.add_capture(parser, shared=False)
+    common.add_capture(parser, shared=False, metavar="IN")
     parser.add_argument("output", metavar="OUT", help="capture to write, pcapng; - for standard output")
     out = parser.add_argument_group("output")
     out.add_argument(

@@ -44,6 +44,7 @@ SIGNATURE: Final = "signature"
 """Names that only a message and only a session offer have."""
 STRANGERS: Final = "what others wrote"
 MESSAGES: Final = "what messages say"
+QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 MISREAD: Final = re.compile(r"(TKN:|coap://)[^,;\"\n]+")
 """What Wireshark makes of text: its first bytes in another spelling."""
 COLONS_OF_HARDWARE: Final = 5
@@ -117,8 +118,12 @@ class Redactor:
             if base != file.path:
                 self._keep(file.path, printable(base), "file names")
                 self._keep(printable(file.path), printable(base), "file names")
-        for word in {str(m.values["name"]) for c in trace.conversations for m in c.messages if m.values.get("name")}:
-            self._keep(quote(word), f'"{plural(len(word), "character")}"', MESSAGES)
+        # Rules quote names of functions and events; of all that messages name, only those matter here.
+        quoted = set(QUOTED.findall(" ".join(item.text for f in trace.findings for item in f.evidence)))
+        for c in trace.conversations if quoted else ():
+            for word in {str(m.values["name"]) for m in c.messages if m.values.get("name") is not None}:
+                if quote(word) in quoted:
+                    self._keep(quote(word), f'"{plural(len(word), "character")}"', MESSAGES)
 
     def learn_hosts(self, files: Iterable[KeyFile]) -> None:
         """Name the servers that images among the key files lead to."""
