@@ -110,8 +110,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             content
         )
     image = (home / "keys" / "server.pub.der").read_bytes().ljust(384, b"\xff")
-    name = NAMES["image"].encode()
-    (home / "keys" / "image.bin").write_bytes((image + b"\x01" + bytes((len(name),)) + name).ljust(512, b"\xff"))
+    host = NAMES["image"].encode()
+    (home / "keys" / "image.bin").write_bytes((image + b"\x01" + bytes((len(host),)) + host).ljust(512, b"\xff"))
     return home
 
 

@@ -617,6 +617,51 @@ def test_damaged_captures_are_redacted_or_refused_and_never_leak(tmp_path: Path,
         assert ipaddress.ip_address("192.168.1.104").packed not in (segment.source, segment.target)
 
 
+@cache
+def honest() -> list[tuple[int, bytes]]:
+    return [(p.time_ns, p.data) for p in Capture([CAPTURES / "healthy-full.pcap"])]
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_a_bad_capture_of_a_good_connection_keeps_its_verdict(tmp_path: Path, data: st.DataObject) -> None:
+    """Packets lost, overtaken, repeated, captured twice, cut: what TCP makes of them, it makes of the redacted ones."""
+    times, contents = [time_ns for time_ns, _ in honest()], [content for _, content in honest()]
+    for _ in range(data.draw(st.integers(1, 10))):
+        at = data.draw(st.integers(3, len(contents) - 12))
+        match data.draw(st.sampled_from(["lose", "overtake", "repeat", "copy", "cut"])):
+            case "lose":
+                del times[at], contents[at]
+            case "overtake":
+                other = at + data.draw(st.integers(1, 6))
+                contents[at], contents[other] = contents[other], contents[at]
+            case "repeat":  # with another identification, as a packet that is sent again has it
+                again = contents[at][:18] + data.draw(st.binary(min_size=2, max_size=2)) + contents[at][20:]
+                contents.insert(at + 3, again)
+                times.insert(at + 3, times[at + 3])
+            case "copy":
+                contents.insert(at + 1, contents[at])
+                times.insert(at + 1, times[at])
+            case "cut":
+                contents[at] = contents[at][: data.draw(st.integers(54, 120))]
+    path, out = tmp_path / "in.pcap", tmp_path / "out.pcapng"
+    path.write_bytes(pcap_header() + b"".join(map(cut_record, times, contents)))
+    done = redacted(path, out, keys=KeyRing.load(CAPTURES / "keys"))
+    assert done.same.same
+    for before, after in zip(done.before.conversations, done.after.conversations, strict=True):
+        assert [q.counts for q in before.quality] == [q.counts for q in after.quality]
+        assert before.secrets is not None
+        assert after.secrets is not None
+        assert before.secrets.opened == after.secrets.opened
+        assert [m.plaintext for m in before.messages if m.whole] == [m.plaintext for m in after.messages if m.whole]
+
+
+def cut_record(time_ns: int, data: bytes) -> bytes:
+    """A record that says how long its packet was, by the length in its IP header."""
+    length = 14 + int.from_bytes(data[16:18])
+    return record(data, time_ns // 10**9, time_ns % 10**9 // 1000, max(length, len(data)))
+
+
 # -- the command ---------------------------------------------------------------------------------------------------
 
 

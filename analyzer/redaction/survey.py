@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from struct import Struct
@@ -35,6 +35,8 @@ MOST_RECENT: Final = 32 << 20
 """The same of all directions together; those silent for longest go first."""
 WAITING_BYTES: Final = 16 << 20
 """Payloads that wait for TCP to deliver them: more than one direction can hold back, and those of many."""
+MOST_WAITING: Final = 256
+"""Packets of one direction that wait so: four times what a window without scaling has room for, in whole packets."""
 RANGES: Final = 4096
 """Runs of known bytes that are listed of one direction. A run ends at a hole, or where something else was sent; what
 follows so many is not copied.
@@ -166,13 +168,11 @@ class Survey(Analysis):
         self._flows: dict[Flow, list[Conversation]] = {}
         self._recent: OrderedDict[int, Way] = OrderedDict()
         self._recent_bytes = 0
-        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self._waiting: dict[Flow, deque[_Waiting]] = {}  # by source and target
         self._waiting_bytes = 0
-        self._at = 0  # the packet that is looked at
 
     def take(self, packet: Packet) -> None:
         """Take the next packet of the capture."""
-        self._at = packet.number
         super().take(packet)
         unit = wanted(self._own, packet, self._ports)
         if unit is not None and len(self.met) < MOST_MET:
@@ -212,11 +212,39 @@ class Survey(Analysis):
         return None
 
     def _wait(self, segment: Segment) -> None:
-        self._waiting[segment.number] = _Waiting(self.segments, segment)
-        self._waiting_bytes += len(segment.tcp)
+        """Remember a payload until the bytes before it have come, or the same bytes in another packet."""
+        ends = (segment.source, segment.source_port, segment.target, segment.target_port)
+        waiting = self._waiting.setdefault(ends, deque())
+        waiting.append(_Waiting(self.segments, segment))
+        self._waiting_bytes += len(segment.payload)
+        if len(waiting) > MOST_WAITING:
+            self._waiting_bytes -= len(waiting.popleft().segment.payload)
         while self._waiting_bytes > WAITING_BYTES:
-            _, let_go = self._waiting.popitem(last=False)
-            self._waiting_bytes -= len(let_go.segment.tcp)
+            self._let_go(next(iter(self._waiting)))
+
+    def _let_go(self, ends: Flow) -> None:
+        for late in self._waiting.pop(ends, ()):
+            self._waiting_bytes -= len(late.segment.payload)
+
+    def _settle(self, c: Conversation, sender: Sender, way: Way) -> None:
+        """Look which of the payloads that wait are among the bytes that have been delivered by now."""
+        ends = _ends_of(c, sender)
+        waiting = self._waiting.get(ends)
+        if not waiting:
+            return
+        base = c.lanes[sender is Sender.SERVER].stream.base or 0
+        left: deque[_Waiting] = deque()
+        for late in waiting:
+            offset = offset_near(base, way.end, late.segment.seq) + bool(late.segment.flags & SYN)
+            if offset + len(late.segment.payload) > way.end:
+                left.append(late)
+                continue
+            self._waiting_bytes -= len(late.segment.payload)
+            if offset >= 0 and way.says(offset, late.segment.payload):
+                self._notes.seek(late.place * NOTE.size)
+                self._notes.write(NOTE.pack(c.number, offset))
+                self._notes.seek(0, 2)
+        self._waiting[ends] = left
 
     # -- conversations as they come and go ------------------------------------------------------------------
 
@@ -233,7 +261,7 @@ class Survey(Analysis):
 
         conversation.on_frame = on_frame
 
-    def delivered(self, c: Conversation, sender: Sender, data: bytes, packet: int) -> None:
+    def delivered(self, c: Conversation, sender: Sender, data: bytes) -> None:
         """Take note of bytes that TCP delivers."""
         way = self._ways[c.number][sender]
         self._recent_bytes += way.take(data)
@@ -243,14 +271,8 @@ class Survey(Analysis):
             _, silent = self._recent.popitem(last=False)
             self._recent_bytes -= len(silent.recent)
             silent.recent.clear()
-        if packet != self._at and (late := self._waiting.get(packet)) is not None:
-            offset = offset_near(way_base(c, sender), way.end, late.segment.seq) + bool(late.segment.flags & SYN)
-            if offset >= 0 and way.says(offset, late.segment.payload):
-                del self._waiting[packet]
-                self._waiting_bytes -= len(late.segment.tcp)
-                self._notes.seek(late.place * NOTE.size)
-                self._notes.write(NOTE.pack(c.number, offset))
-                self._notes.seek(0, 2)
+        if self._waiting:
+            self._settle(c, sender, way)
 
     def missing(self, c: Conversation, sender: Sender, length: int) -> None:
         """Take note of a hole."""
@@ -272,7 +294,9 @@ class Survey(Analysis):
             self._flows[flow] = others
         else:
             self._flows.pop(flow, None)
-        for way in ways.values():
+        for sender, way in ways.items():
+            if not others:
+                self._let_go(_ends_of(conversation, sender))
             if self._recent.pop(id(way), None) is not None:
                 self._recent_bytes -= len(way.recent)
         device = conversation.device
@@ -357,11 +381,6 @@ def _merged(*several: array[int]) -> array[int]:
     return merged
 
 
-def way_base(c: Conversation, sender: Sender) -> int:
-    """Return the sequence number of the first byte of a direction that is still read."""
-    return c.lanes[sender is Sender.SERVER].stream.base or 0
-
-
 class _Tap:
     """Passes on what TCP delivers in one conversation."""
 
@@ -372,10 +391,15 @@ class _Tap:
         self._conversation = conversation
 
     def receive(self, sender: Sender, data: bytes, packet: int, time_ns: int) -> None:
-        self._survey.delivered(self._conversation, sender, bytes(data), packet)
+        self._survey.delivered(self._conversation, sender, bytes(data))
 
     def skip(self, sender: Sender, hole: Hole) -> None:
         self._survey.missing(self._conversation, sender, hole.length)
+
+
+def _ends_of(c: Conversation, sender: Sender) -> Flow:
+    near, far = (c.device, c.server) if sender is Sender.DEVICE else (c.server, c.device)
+    return near.address, near.port, far.address, far.port
 
 
 def _flow_of(c: Conversation) -> Flow:
