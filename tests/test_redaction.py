@@ -566,6 +566,14 @@ def test_no_two_machines_get_one_name_and_none_gets_anothers(addresses: set[byte
         assert was.is_loopback == became.is_loopback
 
 
+def test_more_machines_than_a_range_has_still_have_names_of_their_own() -> None:
+    disguise = Disguise()
+    public = [bytes((8, 8, n >> 8, n & 255)) for n in range(1200)]
+    names = [disguise.address(address, [*Role][n % 3]) for n, address in enumerate(public)]
+    assert len(set(names)) == len(names)
+    assert not any(ipaddress.ip_address(name).is_global for name in names)
+
+
 @given(st.sets(st.binary(min_size=6, max_size=6), min_size=1, max_size=40), st.binary(min_size=12, max_size=12))
 def test_hardware_addresses_and_ids_are_named_apart(macs: set[bytes], device_id: bytes) -> None:
     disguise = Disguise(macs)

@@ -164,5 +164,6 @@ class Disguise:
             self._ranges[key] = make()
         for name in self._ranges[key]:
             if name not in self._taken and name not in KEPT and name not in taken:
+                self._taken.add(name)  # where one range is full, those of other roles go on in the same
                 return name
         raise AssertionError("more machines than there are addresses")
