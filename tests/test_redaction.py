@@ -163,6 +163,22 @@ def test_a_connection_on_another_port_is_kept_and_told_the_same(tmp_path: Path) 
     assert [f.code for f in open_.findings] == [f.code for f in posted.findings]
 
 
+def test_other_connections_of_that_port_stay_behind(tmp_path: Path) -> None:
+    packets = list(Capture([story("other-port", tmp_path)]))
+    mixed = [(packet.time_ns, packet.data) for packet in packets]
+    (port,) = analyze(tmp_path / "other-port.pcap").background.lookalikes
+    stranger = bytes.fromhex("02000000000102000000000208004500002a000100004006")
+    for n in range(9):
+        tcp = struct.pack(">HHIIHHHH", 4000, port, 1 + 2 * n, 1, 0x5018, 9, 0, 0) + b"\x8e\x91"
+        mixed.append((packets[-1].time_ns + n, stranger + bytes((0, 0, 10, 7, 7, 7, 93, 184, 216, 34)) + tcp))
+    path, out = tmp_path / "mixed.pcap", tmp_path / "out.pcapng"
+    path.write_bytes(capture_of(mixed))
+    done = redacted(path, out)
+    assert done.conversations == 1
+    assert {s.source_port for s in segments(out)} & {4000} == set()
+    assert {s.source_port for s in segments(out)} & {port}
+
+
 # -- what is copied, and what is not -------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from analyzer.report.text import LABEL, finish
 from analyzer.wording import listing, number, plural, printable, size, wrap
 
 if TYPE_CHECKING:
+    from analyzer.keys import KeyRing
     from analyzer.redaction import Redacted
 
 NAMED: Final = 3
@@ -105,8 +106,7 @@ def _refuse(arguments: argparse.Namespace) -> None:
     common.refuse_missing_folder(out)
 
 
-def _redacted(arguments: argparse.Namespace, captures: list[str], keys: object, out: BinaryIO) -> Redacted:
-    from analyzer.keys import KeyRing
+def _redacted(arguments: argparse.Namespace, captures: list[str], keys: KeyRing | None, out: BinaryIO) -> Redacted:
     from analyzer.pipeline import collect_rarely
     from analyzer.redaction import redact
 
@@ -116,7 +116,7 @@ def _redacted(arguments: argparse.Namespace, captures: list[str], keys: object, 
         done = redact(
             captures,
             out,
-            keys=keys if isinstance(keys, KeyRing) else None,
+            keys=keys,
             ports=common.ports(arguments),
             lookups=arguments.with_lookups,
             shift_time=arguments.shift_time,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import IO, TYPE_CHECKING, Final
 
@@ -20,8 +20,11 @@ from analyzer.streams import Sender
 
 if TYPE_CHECKING:
     from analyzer.capture import Packet
+    from analyzer.conversation import Conversation
     from analyzer.seen import Endpoint
 
+RECOGNISED: Final = ("identity", "session", "hello", "established")
+"""How far a connection must have come to be one of ours on a port of others: beyond what chance makes of it."""
 ICMP_ABOUT: Final = "error messages about them"
 LOOKUPS: Final = "name lookups"
 ARP_QUESTIONS: Final = "ARP questions"
@@ -51,7 +54,7 @@ class Rewriter:
         self._lookups = lookups
         self._decoder = Decoder()
         trace = survey.trace
-        self.kept = [c for c in trace.conversations if c.server.port in self._ports or c.kind == "spark"]
+        self.kept = list(_ours(trace.conversations, self._ports))
         self._flows = {(*_end(c.device), *_end(c.server)) for c in self.kept}
         self._devices = {c.device.address for c in self.kept} | (set(trace.background.heard) if lookups else set())
         self._ends = self._devices | {c.server.address for c in self.kept}
@@ -199,6 +202,14 @@ class Rewriter:
             if name == CLOUD_NAME:
                 disguise.address(ip_address(asker).packed, Role.DEVICE)
         return disguise
+
+
+def _ours(conversations: Iterable[Conversation], ports: frozenset[int]) -> Iterator[Conversation]:
+    """Yield all conversations of the wanted ports, and of others those with servers that did speak our protocol."""
+    logins = {_end(c.server) for c in conversations if c.kind == "spark" and c.reached in RECOGNISED}
+    for c in conversations:
+        if c.server.port in ports or (_end(c.server) in logins and c.kind in ("spark", "empty")):
+            yield c
 
 
 def notes_of(stream: IO[bytes]) -> Iterable[bytes]:
