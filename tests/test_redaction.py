@@ -353,6 +353,14 @@ def test_what_strangers_say_becomes_filler_of_the_same_length(name: str, tmp_pat
     assert len({re.sub(r"[0-9.]+", "", sentence) for sentence in sentences}) <= 1
 
 
+def test_a_word_of_a_protocol_in_somebodys_text_is_no_leak(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.pcap", tmp_path / "out.pcapng"
+    page = b"HTTP/1.1 302 Found\r\nLocation: http://canary.example/\r\n\r\n<p>this location has a login"
+    path.write_bytes(talk(("server", page)))
+    assert redacted(path, out).same.same
+    assert b"canary" not in out.read_bytes()
+
+
 INJECTED = {
     "behind the login": [("server", b"HTTP/1.1 302 canary.lan Waldtraut\r\n\r\n" * 4)],
     "as frames": [("device", b"\x00\x30" + b"canary.lan: Waldtraut is at home at 8:00 pm today"[:48])] * 4,
@@ -756,6 +764,7 @@ def test_pipes_on_either_side(tmp_path: Path) -> None:
         (["{mismatch}", "no/x.pcapng"], "the folder no does not exist"),
         (["{mismatch}", "."], "a folder, and OUT is one file"),
         (["own.pcap", "own.pcap", "--force"], "is IN as well"),
+        ([".", "there.pcapng", "--force"], "is IN as well"),
         (["nothing.pcap", "x.pcapng"], "nothing.pcap: no such file"),
         (["{mismatch}"], "redact: OUT is missing"),
         (["{other}", "x.pcapng"], "no Spark connection in it. Nothing was written"),

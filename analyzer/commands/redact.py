@@ -100,7 +100,8 @@ def _refuse(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{out}: a folder, and OUT is one file. Try: {os.path.join(out, 'posted.pcapng')}")
     if os.path.exists(out):
         for path in arguments.capture:
-            if path != PIPE and os.path.exists(path) and os.path.samefile(path, out):
+            inside = os.path.dirname(out) or "." if os.path.isdir(path) else out
+            if path != PIPE and os.path.exists(path) and os.path.samefile(path, inside):
                 raise UsageError(f"{out}: is IN as well. The original is never overwritten. Try: another name for OUT")
     common.refuse_existing(out, force=arguments.force)
     common.refuse_missing_folder(out)

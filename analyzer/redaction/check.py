@@ -75,7 +75,7 @@ def leaks(path: str, disguise: Disguise, names: Collection[bytes] = (), ids: Ite
             if part not in (hardware if len(part) == MAC_SIZE else given):
                 yield f"packet {packet.number}: {part.hex()}"
         own = getattr(unit, "payload", b"")
-        for old in raw:
+        for old in raw if type(unit) is Segment else ():  # all else is made here, and zeros in it are no address
             if old in own:
                 yield f"packet {packet.number}: {old.hex()}"
         for found in TEXTS.finditer(own):

@@ -12,6 +12,7 @@ from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from struct import Struct
 from typing import IO, TYPE_CHECKING, Final
 
@@ -104,7 +105,6 @@ class Side:
     known: array[int] = field(default_factory=lambda: array("Q"))
     opening: bytes = b""
     original: bytes = b""
-    expected: int = 0
 
     def redacted(self, offset: int, payload: bytes) -> bytes:
         """Return a payload with nothing in it that is unknown."""
@@ -183,13 +183,13 @@ class Survey(Analysis):
 
     def said(self) -> frozenset[bytes]:
         """Return words that strangers said in their first bytes and that must not be in the result."""
-        words: set[bytes] = set()
-        for plan in self.plans.values():
-            for side in plan.sides.values():
-                words.update(word for word in WORD.findall(side.original) if word not in side.opening)
-                if len(words) >= WORDS:
-                    return frozenset(words)
-        return frozenset(words)
+        sides = [side for plan in self.plans.values() for side in plan.sides.values() if side.original]
+        words: dict[bytes, None] = {}
+        for side in sides[:WORDS]:
+            words.update(dict.fromkeys(WORD.findall(side.original.lower())))
+        # Some are words of a protocol elsewhere, which stay.
+        stays = b" ".join({side.opening.lower() for side in sides})
+        return frozenset(islice((word for word in words if word not in stays), WORDS))
 
     def _placed(self, segment: Segment) -> tuple[int, int]:
         """Return the conversation of a payload and its place there, as far as TCP has delivered it by now."""
