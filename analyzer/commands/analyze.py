@@ -100,7 +100,7 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
         write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
         pieces = write(trace, redacted=redact, show_secrets=secrets)
     if shorten is not None and arguments.format != "markdown":
-        return (shorten.text("".join(pieces)),)
+        return (shorten.text("".join(pieces), style.width),)
     return pieces
 
 

@@ -56,6 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
             if not rows:
                 return EXIT_DONE
         table = render_keys(rows, style.width, ascii_only=not style.unicode)
-        lines = (table if shorten is None else shorten.text(table)).splitlines()
+        lines = (table if shorten is None else shorten.text(table, style.width)).splitlines()
         sys.stdout.write(finish(lines, style, {p.text for row in rows for p in row.paragraphs if p.command}))
     return EXIT_DONE

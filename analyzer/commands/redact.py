@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from analyzer.cli import EXIT_DONE, EXIT_INTERNAL, UsageError
 from analyzer.commands import common
 from analyzer.commands.progress import Progress
-from analyzer.report.text import LABEL, finish
+from analyzer.report.layout import block
+from analyzer.report.text import finish
 from analyzer.wording import listing, number, plural, printable, size, wrap
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ NAMED: Final = 3
 """Devices whose new addresses are told; a table of hundreds helps nobody."""
 LISTED_CODES: Final = 12
 PIPE: Final = "-"
-WIDTH: Final = 80
 
 CHECKED: Final = (
     "Every address in it is a new one, and no old address, hardware address or ID is spelled out anywhere in it."
@@ -60,8 +60,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--shift-time", action="store_true", help="let the capture begin in 2000: hides when it was, keeps how long"
     )
     out.add_argument("--force", action="store_true", help="overwrite OUT")
-    out.add_argument("--quiet", action="store_true", help="say only what is lost")
-    out.add_argument("--no-color", action="store_true", help=argparse.SUPPRESS)
+    common.add_screen(out, quiet="say only what became of the verdict")
     common.add_keys(parser)
 
 
@@ -85,7 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_INTERNAL
     common.warn(_nameless(done.before.warnings, captures))
     stream = sys.stderr if arguments.output == PIPE else sys.stdout
-    stream.write(finish(list(told(done, arguments)), common.style_of(arguments, stream)))
+    style = common.style_of(arguments, stream)
+    stream.write(finish(list(told(done, arguments, style.width)), style))
     return EXIT_DONE
 
 
@@ -159,13 +159,13 @@ def _nameless(warnings: list[str], captures: list[str]) -> Iterator[str]:
 # -- what is said of it --------------------------------------------------------------------------------------------
 
 
-def told(done: Redacted, arguments: argparse.Namespace) -> Iterator[str]:
+def told(done: Redacted, arguments: argparse.Namespace, width: int) -> Iterator[str]:
     """Yield the lines that say what the result holds, what is lost, and who can still read what."""
     name = "standard output" if arguments.output == PIPE else printable(arguments.output)
     rows: list[tuple[str, str]] = [("Verdict", verdict(done, with_lookups=arguments.with_lookups))]
     if not arguments.quiet:
         kept = plural(done.conversations, "Spark connection") + _around(done)
-        yield from wrap(f"{name}: {plural(done.packets, 'packet')} of {kept}, {size(done.bytes)}.", WIDTH)
+        yield from wrap(f"{name}: {plural(done.packets, 'packet')} of {kept}, {size(done.bytes)}.", width)
         rows += [
             ("Replaced", replaced(done)),
             ("Left out", left_out(done)),
@@ -173,7 +173,7 @@ def told(done: Redacted, arguments: argparse.Namespace) -> Iterator[str]:
             ("Checked", CHECKED),
         ]
     for label, text in rows:
-        yield from wrap(text, WIDTH, first=f"{label:<{LABEL}}", then=" " * LABEL)
+        yield from block(label, text, width)
 
 
 def verdict(done: Redacted, *, with_lookups: bool) -> str:

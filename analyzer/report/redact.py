@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from analyzer.background import CLOUD_NAMES
 from analyzer.catalogue import FALLBACK_ADDRESS
+from analyzer.cells import WIDTH
 from analyzer.keys.model import KeyFile
 from analyzer.messages import quote
 from analyzer.messages.extent import extent, values_extent
@@ -134,12 +135,12 @@ class Redactor:
                     self._name(host)
         self._prepare()
 
-    def text(self, report: str) -> str:
+    def text(self, report: str, width: int = WIDTH) -> str:
         """Return a whole report, text or JSON, with everything shortened; text ends with what it was."""
         if report.startswith("{"):
             return self._json(report)
         shown = self.shorten(report)
-        return shown + "".join(f"{line}\n" for line in wrap(self.closing(), 80))
+        return shown + "".join(f"{line}\n" for line in wrap(self.closing(), width))
 
     def closing(self, *, contents: bool = False) -> str:
         """Return the sentence that says what was shortened, empty if nothing was; ``contents`` when messages were."""
