@@ -38,7 +38,7 @@ same; the result is analysed and searched before it gets its name."""
 EXAMPLES: Final = """\
 examples
   sparkshark redact capture.pcap posted.pcapng
-  sparkshark redact ring/ posted.pcapng --with-lookups --shift-time
+  sparkshark redact ring/ week.pcapng --with-lookups --shift-time
   sparkshark analyze capture.pcap --format markdown
 """
 
