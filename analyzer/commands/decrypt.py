@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analyzer.report.style import Style
     from analyzer.trace import Trace
 
-FORMATS: Final = ("text", "json", "jsonl", "csv", "parquet")
+FORMATS: Final = ("text", "html", "json", "jsonl", "csv", "parquet")
 NAMED: Final = 4
 NUMBERED: Final = 8
 """Connections that are named by number; more are counted."""
@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (None if tables else arguments.output, arguments.plain, arguments.keylog_out):
         if path is not None:
             common.refuse_existing(path, force=arguments.force)
+    if arguments.format == "html" and arguments.output is None:
+        common.refuse_terminal()
     if arguments.firmware is not None and not os.path.isdir(arguments.firmware):
         make = f"mkdir -p {shlex.quote(arguments.firmware)}"
         raise UsageError(f"{arguments.firmware}: the folder does not exist. Make it first: {make}")
@@ -86,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     if tables:
         common.write_dataset(trace, arguments)
     else:
-        with common.output(arguments.output, force=arguments.force) as stream:
+        encoding = "utf-8" if arguments.format == "html" else None
+        with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
             style = common.style_of(arguments, stream, widest=common.LONGEST)
             for piece in _rendered(trace, opened, arguments, style):
                 stream.write(piece)
@@ -101,6 +104,11 @@ def _rendered(trace: Trace, opened: list[Conversation], arguments: argparse.Name
     """Yield the messages in the format asked for."""
     if arguments.format == "csv":
         return _csv(opened)
+    if arguments.format == "html":
+        from analyzer.report.html import html_report
+
+        name = common.capture_name(arguments.capture, trace)
+        return html_report(trace, name, messages_first=True, every=arguments.all)
     if arguments.format in ("json", "jsonl"):
         from analyzer.report import jsonreport
 
