@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from analyzer.findings import CONFIDENCE_WORDS, FINDINGS
 from analyzer.report.explained import NO_KEY_HELPS, filled, led_of
 from analyzer.report.figures import HEADING, LEFT_OUT, LOGIN, STEP_HEADERS
-from analyzer.report.html.ladderpicture import MISREAD, NOTE
-from analyzer.report.html.page import CLASSES, page_of
+from analyzer.report.html.ladderpicture import DAGGER, MISREAD, NOTE
+from analyzer.report.html.page import CLASSES, FEW, LANES, page_of
 from analyzer.report.markdown import markdown_report
 from analyzer.report.redact import Redactor
 from analyzer.trace import Trace
@@ -54,6 +54,8 @@ def html_report(
         style_hash=_hash(style),
         script_hash=_hash(script),
         classes=CLASSES,
+        lanes=LANES,
+        few=FEW,
         findings=FINDINGS,
         filled=filled,
         led_of=led_of,
@@ -64,6 +66,7 @@ def html_report(
         figures_login=LOGIN,
         figures_left_out=LEFT_OUT,
         note=NOTE,
+        dagger=DAGGER,
         misread=MISREAD,
         version=version(),
         plural=plural,

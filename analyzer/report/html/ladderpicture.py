@@ -29,7 +29,9 @@ LINE: Final = 15
 MOST_ROWS: Final = 60
 """Rows of one drawing: a login has ten, and dead-key pings are three at most."""
 NOTE: Final = "Time runs downwards, by its logarithm; not to scale at breaks."
+DAGGER: Final = "†"
 MISREAD: Final = "Wireshark shows this as CoAP"
+"""What the dagger stands for."""
 SILENT: Final = "silent"
 
 
@@ -144,15 +146,15 @@ class _Drawing:
 
     def _row(self, row: Row, silence: Row | None) -> None:
         layout = self.layout
-        marked = _bare(row.packets) in self.misread
-        meaning = textwrap.wrap(row.meaning, layout.letters)
-        lines = len(meaning) + marked
+        dagger = f" {DAGGER}" if _bare(row.packets) in self.misread else ""
+        meaning = textwrap.wrap(f"{row.meaning}{dagger}", layout.letters)
+        lines = len(meaning)
         run = row.sender is None and row.end_ns is not None
         half = 16.0 if run else 9.0
         if layout.beside:
             above = below = max(half, lines * LINE / 2 + 1)
         else:
-            above, below = half, half + lines * LINE + 3
+            above, below = half, half + lines * LINE + 6
         waited = row.waited_ns or 0
         if waited >= BREAK_NS or silence is not None:
             self._break(waited, silence, above)
@@ -162,7 +164,7 @@ class _Drawing:
         self.below = below
         self._gutter(row)
         self._arrow(row, run=run)
-        self._meaning(meaning, marked, half)
+        self._meaning(meaning, half)
 
     def _break(self, waited: int, silence: Row | None, above: float) -> None:
         """A time too long to be drawn: both rails dotted and cut, and the time between them."""
@@ -246,14 +248,12 @@ class _Drawing:
             p.path("cross", cross(from_x, y, 5))
         p.text(f"label middle halo {name}", middle, y + 4.5, row.label)
 
-    def _meaning(self, meaning: list[str], marked: bool, half: float) -> None:
+    def _meaning(self, meaning: list[str], half: float) -> None:
         p, layout = self.p, self.layout
-        lines = [*meaning, *([MISREAD] if marked else [])]
-        for index, line in enumerate(lines):
-            name = "misread" if marked and index == len(meaning) else "meaning"
+        for index, line in enumerate(meaning):
             if layout.beside:
-                y = self.y + 4.5 + (index - (len(lines) - 1) / 2) * LINE
-                p.text(f"{name} start", layout.server + 14, y, line)
+                y = self.y + 4.5 + (index - (len(meaning) - 1) / 2) * LINE
+                p.text("meaning start", layout.server + 14, y, line)
             else:
                 y = self.y + half + 3 + (index + 0.75) * LINE
-                p.text(f"{name} middle", (layout.device + layout.server) / 2, y, line)
+                p.text("meaning middle", (layout.device + layout.server) / 2, y, line)

@@ -15,7 +15,7 @@ from analyzer.report.past import Times
 from analyzer.report.story import Story
 from analyzer.wording import listing, number, plural
 
-MOST_BARS: Final = 300
+MOST_BARS: Final = 120
 """From more attempts than these on a lane shows counts: bars would lie over each other."""
 SHORTEST: Final = 3
 """Width of the bar of an attempt that takes no time at this scale."""
@@ -76,7 +76,7 @@ def _draw(stories: Sequence[Story], times: Times, p: Picture) -> Picture:
     for index, story in enumerate(stories):
         y = index * LANE + 28
         name = story.address if len(story.address) <= 24 else f"…{story.address[-23:]}"
-        p.text("lane start", MARGIN + 4, y - 14, f"{name} · {counts(story)}"[: LETTERS[p.width]])
+        p.text("lane start halo", MARGIN + 4, y - 14, f"{name} · {counts(story)}"[: LETTERS[p.width]])
         p.path("grid", f"M{MARGIN} {y + BAR / 2}H{p.width - MARGIN}")
         attempts = story.history.attempts
         if len(attempts) > MOST_BARS:
@@ -136,5 +136,8 @@ def _bins(p: Picture, attempts: Sequence[Attempt], begun: int, scale: float, y: 
             boxes.append(f"M{MARGIN + place * size} {short(middle)}h{size - 1}v{short(height)}h-{size - 1}z")
         p.path(f"bar {name}", "".join(boxes))
     p.text(
-        "small end", p.width - MARGIN, y - 14, f"up to {number(count_marks(most, 1)[-1] if most > 9 else most)} each"
+        "small end halo",
+        p.width - MARGIN,
+        y - 14,
+        f"up to {number(count_marks(most, 1)[-1] if most > 9 else most)} each",
     )

@@ -56,6 +56,8 @@ MEMBERS: Final = 3
 DRAWINGS: Final = 60
 """Drawings on one page: with two widths and its table each takes some 12 kB."""
 HISTORIES: Final = 20
+FEW: Final = 5
+"""Histories that stand open; the others are folded."""
 REASONS: Final = 12
 UNCHECKED: Final = 8
 MESSAGES: Final = 500
