@@ -67,25 +67,19 @@ ALL: Final = (
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_console_stays_silent_and_nothing_is_asked_for(browser: Browser, pages: Path, name: str) -> None:
+def test_the_console_stays_silent_nothing_is_asked_for_and_all_fits(browser: Browser, pages: Path, name: str) -> None:
     path = pages / f"{name}.html"
     opened = Opened(browser, path)
     opened.page.click("#open-all")
+    for width, height in (PHONE, (1000, 800)):
+        opened.page.set_viewport_size({"width": width, "height": height})
+        assert opened.ask("document.documentElement.scrollWidth") <= width
+        drawn = opened.ask(
+            "[...document.querySelectorAll('svg')].filter(e => e.checkVisibility()).map(e => e.classList[0])"
+        )
+        assert set(drawn) <= {"narrow" if (width, height) == PHONE else "wide"}
     assert opened.said == []
     assert opened.asked == [path.as_uri()]
-    opened.context.close()
-
-
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("size", [PHONE, (1000, 800)], ids=["phone", "desk"])
-def test_the_page_fits_its_width(browser: Browser, pages: Path, name: str, size: tuple[int, int]) -> None:
-    opened = Opened(browser, pages / f"{name}.html", size)
-    opened.page.click("#open-all")
-    assert opened.ask("document.documentElement.scrollWidth") <= size[0]
-    drawn = opened.ask(
-        "[...document.querySelectorAll('svg')].filter(e => e.checkVisibility()).map(e => e.classList[0])"
-    )
-    assert set(drawn) <= {"narrow" if size == PHONE else "wide"}
     opened.context.close()
 
 
