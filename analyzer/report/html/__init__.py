@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from analyzer.findings import CONFIDENCE_WORDS, FINDINGS
 from analyzer.report.explained import NO_KEY_HELPS, filled, led_of
 from analyzer.report.figures import HEADING, LEFT_OUT, LOGIN, STEP_HEADERS
-from analyzer.report.html.ladderpicture import DAGGER, MISREAD, NOTE
+from analyzer.report.html.ladderpicture import DAGGER, MISREAD, NOTE, SHOWS
 from analyzer.report.html.page import CLASSES, FEW, LANES, page_of
 from analyzer.report.markdown import markdown_report
 from analyzer.report.redact import Redactor
@@ -68,6 +68,7 @@ def html_report(
         note=NOTE,
         dagger=DAGGER,
         misread=MISREAD,
+        shows=SHOWS,
         version=version(),
         plural=plural,
         # Asked for at the very end of the page, when all that stands before has been shortened.

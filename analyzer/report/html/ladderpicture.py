@@ -8,7 +8,7 @@ time that passed written into the break. The rows are those of `analyzer.report.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log10
 from typing import Final
@@ -31,8 +31,10 @@ MOST_ROWS: Final = 60
 NOTE: Final = "Time runs downwards, by its logarithm; not to scale at breaks."
 DAGGER: Final = "†"
 MISREAD: Final = "Wireshark shows this as CoAP"
-"""What the dagger stands for."""
+"""What the dagger stands for: where there is no room for what Wireshark writes."""
+SHOWS: Final = "Wireshark: {text}"
 SILENT: Final = "silent"
+NOTHING: Final[Mapping[int, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class LadderRow:
     sender: str
     what: str
     meaning: str
-    misread: bool
+    shows: str  # what Wireshark writes about the packet, "" when that is not wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +85,39 @@ def drawn(c: Conversation, title: str) -> Drawn | None:
     rows = ladder(c)[:MOST_ROWS]
     if not rows or (c.midway and c.part("nonce") is None):
         return None
-    misread = {str(packet) for packet in c.rows.packets} if c.kind != "coap-tcp" else set()
-    table = tuple(_told(row, misread) for row in rows)
+    shows = dict(c.rows.few) if c.kind != "coap-tcp" else {}
+    table = tuple(_told(row, shows) for row in rows)
     about = f"Device on the left, server on the right. {NOTE} The table below says the same."
     pictures = (
-        picture(rows, WIDE_LAYOUT, title, about, misread),
-        picture(rows, NARROW_LAYOUT, title, about, misread),
+        picture(rows, WIDE_LAYOUT, title, about, shows),
+        picture(rows, NARROW_LAYOUT, title, about, shows),
     )
-    return Drawn(pictures, table, any(row.misread for row in table))
+    return Drawn(pictures, table, any(row.shows for row in table))
 
 
-def _told(row: Row, misread: Collection[str]) -> LadderRow:
+def _told(row: Row, shows: Mapping[int, str]) -> LadderRow:
     waited = duration(row.waited_ns) if row.waited_ns is not None and not row.silence else ""
     who = "both" if row.sender is None else f"{row.sender}, {SILENT}" if row.silence else str(row.sender)
-    return LadderRow(row.packets, waited, who, row.label, row.meaning, _bare(row.packets) in misread)
+    return LadderRow(row.packets, waited, who, row.label, row.meaning, _shown(row, shows))
 
 
-def _bare(packets: str) -> str:
-    return packets.replace(",", "")
+def _shown(row: Row, shows: Mapping[int, str]) -> str:
+    """What Wireshark makes of a row that is one message; a connection or a run is drawn as a whole."""
+    return shows.get(row.number, "") if row.sender is not None and row.packets else ""
 
 
-def picture(rows: list[Row], layout: Layout, title: str, about: str, misread: Collection[str] = frozenset()) -> Picture:
-    """Return the drawing of some rows."""
+def picture(rows: list[Row], layout: Layout, title: str, about: str, shows: Mapping[int, str] = NOTHING) -> Picture:
+    """Return the drawing of some rows; ``shows`` is what Wireshark writes about packets by their number."""
     p = Picture(layout.width, title, about)
-    _Drawing(p, layout, misread).draw(rows)
+    _Drawing(p, layout, shows).draw(rows)
     return p
 
 
 class _Drawing:
     """Puts rows below each other."""
 
-    def __init__(self, p: Picture, layout: Layout, misread: Collection[str]) -> None:
-        self.p, self.layout, self.misread = p, layout, misread
+    def __init__(self, p: Picture, layout: Layout, shows: Mapping[int, str]) -> None:
+        self.p, self.layout, self.shows = p, layout, shows
         self.y = 30.0
         self.below = 6.0  # what the row above takes below its line
         self.solid_from = 20.0  # where the rails go on behind the last break
@@ -146,8 +149,11 @@ class _Drawing:
 
     def _row(self, row: Row, silence: Row | None) -> None:
         layout = self.layout
-        dagger = f" {DAGGER}" if _bare(row.packets) in self.misread else ""
-        meaning = textwrap.wrap(f"{row.meaning}{dagger}", layout.letters)
+        shows = _shown(row, self.shows)
+        dagger = f" {DAGGER}" if shows and not layout.beside else ""
+        meaning = [("meaning", line) for line in textwrap.wrap(f"{row.meaning}{dagger}", layout.letters)]
+        if shows and layout.beside:
+            meaning.append(("shows", textwrap.shorten(SHOWS.format(text=shows), layout.letters, placeholder=" …")))
         lines = len(meaning)
         run = row.sender is None and row.end_ns is not None
         half = 16.0 if run else 9.0
@@ -248,12 +254,12 @@ class _Drawing:
             p.path("cross", cross(from_x, y, 5))
         p.text(f"label middle halo {name}", middle, y + 4.5, row.label)
 
-    def _meaning(self, meaning: list[str], half: float) -> None:
+    def _meaning(self, meaning: list[tuple[str, str]], half: float) -> None:
         p, layout = self.p, self.layout
-        for index, line in enumerate(meaning):
+        for index, (name, line) in enumerate(meaning):
             if layout.beside:
                 y = self.y + 4.5 + (index - (len(meaning) - 1) / 2) * LINE
-                p.text("meaning start", layout.server + 14, y, line)
+                p.text(f"{name} start", layout.server + 14, y, line)
             else:
                 y = self.y + half + 3 + (index + 0.75) * LINE
-                p.text("meaning middle", (layout.device + layout.server) / 2, y, line)
+                p.text(f"{name} middle", (layout.device + layout.server) / 2, y, line)

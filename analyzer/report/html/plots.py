@@ -169,10 +169,11 @@ def _pings(course: _Course) -> Plot | None:
         return None
     times = sorted(p.answer_ns for p in pings if p.answer_ns is not None)
     worst = max(pings, key=lambda p: p.answer_ns or 0)
-    sentence = (
-        f"{plural(course.answered, 'ping')} answered in {duration(times[0])} to {duration(times[-1])}; the slowest"
-        f" answer is that to packet {number(worst.packet)}."
-    )
+    shortest, longest = duration(times[0]), duration(times[-1])
+    sentence = f"{plural(course.answered, 'ping')} answered in {shortest}"
+    if longest != shortest:
+        sentence += f" to {longest}; the slowest answer is that to packet {number(worst.packet)}"
+    sentence += "."
     if unanswered:
         sentence += f" Without an answer: {plural(len(unanswered), 'ping')}, at the top."
     if course.answered > BINS:
@@ -180,7 +181,7 @@ def _pings(course: _Course) -> Plot | None:
     title = "Answers to pings"
 
     def draw(p: Picture) -> Picture:
-        plane = _Plane(p, course.start_ns, course.end_ns, times[-1])
+        plane = _Plane(p, course.start_ns, course.end_ns, 1.1 * times[-1])
         plane.time_axis()
         plane.value_axis([(mark, round_time(mark)) for mark in time_marks(times[-1], 4)])
         for ping in pings:
