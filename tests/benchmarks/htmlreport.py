@@ -117,7 +117,9 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         temporary = Path(name)
-        captures = [("key-mismatch-retries", ROOT / "captures/key-mismatch-retries.pcap", ROOT / "captures/keys")]
+        captures: list[tuple[str, Path, Path | None]] = [
+            ("key-mismatch-retries", ROOT / "captures/key-mismatch-retries.pcap", ROOT / "captures/keys")
+        ]
         for kind, with_keys in WORKLOADS.items():
             folder = (wanted.folder or temporary) / kind
             if not (folder / f"{kind}.pcap").exists():
