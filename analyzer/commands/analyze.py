@@ -18,7 +18,7 @@ from analyzer.wording import plural
 if TYPE_CHECKING:
     from analyzer.report.redact import Redactor
 
-FORMATS: Final = ("text", "html", "json", "jsonl", "markdown", "parquet")
+FORMATS: Final = ("text", "json", "jsonl", "markdown", "html", "parquet")
 LEVELS: Final = ("critical", "major", "minor", "never")
 
 DESCRIPTION: Final = f"""\

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analyzer.report.style import Style
     from analyzer.trace import Trace
 
-FORMATS: Final = ("text", "html", "json", "jsonl", "csv", "parquet")
+FORMATS: Final = ("text", "json", "jsonl", "csv", "html", "parquet")
 NAMED: Final = 4
 NUMBERED: Final = 8
 """Connections that are named by number; more are counted."""

@@ -1,9 +1,9 @@
 """How the page for a browser bears many conversations:  python -m tests.benchmarks.htmlreport [--scale S]
 
 Makes the workloads *fleet* (10,000 sessions, with their keys) and *stalls* (50,000 failed attempts), or takes them from
-the folder that ``--from`` names, has `analyze` write JSON lines and the page, and opens the page in Chromium without a
-window, at the size of a desk, and of a phone whose processor is slowed down to a quarter. What was measured goes into
-RESULTS-HTML.md; nothing is asserted.
+the folder that ``--from`` names, analyses them, makes the page, and opens it in Chromium without a window, at the size
+of a desk, and of a phone whose processor is slowed down to a quarter. What was measured goes into RESULTS-HTML.md;
+nothing is asserted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tabulate import tabulate
+
+from analyzer.jobs import analyze
+from analyzer.keys import KeyRing
+from analyzer.report.html import html_report
 
 from .measure import ROOT
 from .workloads import make
@@ -40,22 +43,15 @@ ELEMENTS: Final = "document.getElementsByTagName('*').length"
 
 
 class Took(NamedTuple):
-    """Of one page: times in seconds, its size in bytes, its elements."""
+    """Of one page: how many attempts it is about, times in seconds, its size in bytes, its elements."""
 
-    analyze: float
+    attempts: int
+    analysis: float
     page: float
     size: int
     elements: int
     paint: dict[str, float]
     loaded: dict[str, float]
-
-
-def run(words: list[str]) -> float:
-    """Return how long a command took."""
-    begun = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "analyzer", *words], check=True, env=environment, capture_output=True)
-    return time.perf_counter() - begun
 
 
 def opened(browser: Browser, page: Path, screen: str) -> tuple[float, float, int]:
@@ -67,7 +63,8 @@ def opened(browser: Browser, page: Path, screen: str) -> tuple[float, float, int
         tab = context.new_page()
         context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": slower})
         tab.goto(page.as_uri())
-        tab.wait_for_function(f"{PAINT} > 0 && {LOADED} > 0")
+        while not tab.evaluate(f"{PAINT} > 0 && {LOADED} > 0"):
+            time.sleep(0.05)
         paints.append(float(tab.evaluate(PAINT)) / 1000)
         loads.append(float(tab.evaluate(LOADED)) / 1000)
         elements = int(tab.evaluate(ELEMENTS))
@@ -80,20 +77,23 @@ def measure(capture: Path, keys: Path | None, folder: Path) -> Took:
     sys.path.insert(0, str(ROOT / "tests"))  # where pytest finds it
     from pages import chromium  # noqa: PLC0415 - loads the browser's library
 
-    words = ["analyze", str(capture), *(["--keys", str(keys)] if keys is not None else [])]
-    lines = run([*words, "--format", "jsonl", "-o", str(folder / "report.jsonl"), "--force"])
-    made = run([*words, "--format", "html", "-o", str(folder / "report.html"), "--force"])
+    begun = time.perf_counter()
+    trace = analyze(str(capture), keys=None if keys is None else KeyRing.load(keys))
+    analysed = time.perf_counter()
     page, elements = folder / "report.html", 0
+    page.write_text("".join(html_report(trace, capture.name)), encoding="utf-8")
+    made = time.perf_counter()
+    attempts = len(trace.conversations)
     paint, loaded = {}, {}
     with chromium() as browser:
         for screen in SCREENS:
             paint[screen], loaded[screen], elements = opened(browser, page, screen)
-    return Took(lines, made, page.stat().st_size, elements, paint, loaded)
+    return Took(attempts, analysed - begun, made - analysed, page.stat().st_size, elements, paint, loaded)
 
 
 def results(rows: list[list[Any]], command: str) -> str:
     """Return the page of results."""
-    headers = ["capture", "attempts", "JSON lines, s", "page, s", "page, kB", "elements"]
+    headers = ["capture", "attempts", "analysis, s", "page, s", "page, kB", "elements"]
     headers += [f"{what}, {screen}, s" for screen in SCREENS for what in ("first paint", "loaded")]
     table = tabulate(rows, headers, tablefmt="github", floatfmt=".2f", intfmt=",", disable_numparse=True)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -101,8 +101,8 @@ def results(rows: list[list[Any]], command: str) -> str:
 # What the page for a browser costs
 
 Measured by `{command}` on {day}: {os.cpu_count()} shared cores, Python {platform.python_version()}, Chromium without a
-window, median of {ROUNDS}. The phone's processor is slowed down to a quarter. *JSON lines* is the same analysis with
-`--format jsonl`, for comparison. Aims: a page under 2 MB, and first paint within 2 s.
+window, median of {ROUNDS}. The phone's processor is slowed down to a quarter. *Analysis* is what every format needs,
+*page* what this one adds. Aims: a page under 2 MB, and first paint within 2 s.
 
 {table}
 """
@@ -127,10 +127,11 @@ def main() -> None:
             captures.append((kind, folder / f"{kind}.pcap", folder / "keys" if with_keys else None))
         for kind, capture, keys in captures:
             took = measure(capture, keys, temporary)
-            attempts = sum('"kind": "conversation"' in line for line in (temporary / "report.jsonl").open())
             seconds = [f"{value:.2f}" for s in SCREENS for value in (took.paint[s], took.loaded[s])]
             size, elements = f"{took.size / 1000:,.0f}", f"{took.elements:,}"
-            rows.append([kind, f"{attempts:,}", f"{took.analyze:.1f}", f"{took.page:.1f}", size, elements, *seconds])
+            rows.append(
+                [kind, f"{took.attempts:,}", f"{took.analysis:.1f}", f"{took.page:.1f}", size, elements, *seconds]
+            )
             print(*rows[-1], flush=True)
     scale = "" if wanted.scale == 1 else f" --scale {wanted.scale}"
     RESULTS.write_text(results(rows, f"python -m tests.benchmarks.htmlreport{scale}"), encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,8 @@ TEMPLATE: Final = "page.html.j2"
 STYLE: Final = "style.css"
 SCRIPT: Final = "script.js"
 FOLDER: Final = "templates"
+OPTION: Final = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*")
+"""An option of the command in a sentence: letters and hyphens, nothing that could act in HTML."""
 
 
 def html_report(
@@ -89,18 +92,18 @@ def _environment(redactor: Redactor | None) -> Environment:
 
     environment = Environment(
         autoescape=True,
-        finalize=_made_inert(redactor.shorten if redactor is not None else str),
         loader=FunctionLoader(_asset),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.finalize = _made_inert(redactor.shorten if redactor is not None else str, environment)
     environment.filters["prose"] = _Prose
     environment.filters["number"] = number
     return environment
 
 
-def _made_inert(shorten: Callable[[str], str]) -> Callable[[object], object]:
+def _made_inert(shorten: Callable[[str], str], environment: Environment) -> Callable[[object], object]:
     """Return what every value goes through before it is escaped and put into the page."""
 
     def inert(value: object) -> object:
@@ -110,7 +113,11 @@ def _made_inert(shorten: Callable[[str], str]) -> Callable[[object], object]:
             return value  # what a macro has made of pieces that were here already; numbers
         # What is not printable has no place in HTML, and what changes the direction of writing would act on the rest.
         text = printable(shorten(str(value)))
-        return held_together(text) if isinstance(value, _Prose) else text
+        if not isinstance(value, _Prose):
+            return text
+        # A browser parts an option behind its hyphens. The text is escaped already when the option gets its element.
+        escaped = str(environment.call_filter("escape", held_together(text)))
+        return environment.call_filter("safe", OPTION.sub(r'<span class="option">\g<0></span>', escaped))
 
     return inert
 
