@@ -131,7 +131,7 @@ def test_what_is_copied_is_the_command_and_the_post(browser: Browser, pages: Pat
     opened.page.click(".do .command button")
     assert opened.ask("navigator.clipboard.readText()") == "particle keys doctor DEVICE_ID"
     opened.page.click("#copy-post")
-    opened.page.get_by_text("Copied", exact=True).wait_for()
+    opened.page.locator("#copy-post", has_text="Copied").wait_for()
     post = opened.ask("navigator.clipboard.readText()")
     assert post.startswith("**Not connecting: ")
     assert "| 8 | 59 ms | server | 384 |" in post
