@@ -24,6 +24,8 @@ NAMED_DEVICES: Final = 3
 SHARED: Final = "The same in "
 HEALTHY: Final = "SPK001"
 """Its evidence tells of the pings already."""
+MISREAD: Final = "SPK401"
+"""Made of connections that Wireshark shows as something else; genuine CoAP it shows rightly."""
 COUNTED_FROM: Final = 10
 """From this count on it is said how often a finding was made."""
 NOT_SPARK: Final = "not Spark"

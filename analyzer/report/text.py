@@ -17,6 +17,7 @@ from analyzer.report.ladder import WITH_ROWS, draw, ladder
 from analyzer.report.layout import LABEL, beside, block, columns, labelled, numbered
 from analyzer.report.past import Times
 from analyzer.report.reasons import (
+    MISREAD,
     codes_of,
     device_row,
     extent,
@@ -48,7 +49,6 @@ REASONS: Final = 8
 REASONS_EACH: Final = 4
 UNCHECKED: Final = 4
 LISTED_HISTORIES: Final = 5
-MISREAD: Final = "SPK401"
 
 RESET: Final = "\x1b[0m"
 BOLD, RED, GREEN, YELLOW, CYAN, MAGENTA = (f"\x1b[{code}m" for code in (1, 31, 32, 33, 36, 35))
@@ -168,8 +168,6 @@ def _history(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
         more = plural(len(past) - LISTED_HISTORIES, "more device")
         lines += block("", f"… {more}: --format json lists all", style.width)
     return lines
-
-
 
 
 def _first_step(verdict: Verdict, style: Style) -> list[str]:

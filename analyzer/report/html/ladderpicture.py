@@ -80,12 +80,15 @@ class Drawn:
     misread: bool
 
 
-def drawn(c: Conversation, title: str) -> Drawn | None:
-    """Return the drawing of a connection; None when the capture has nothing of it that could be drawn."""
+def drawn(c: Conversation, title: str, *, misread: bool) -> Drawn | None:
+    """Return the drawing of a connection; None when the capture has nothing of it that could be drawn.
+
+    ``misread``: what Wireshark makes of its packets is not what they are.
+    """
     rows = ladder(c)[:MOST_ROWS]
     if not rows or (c.midway and c.part("nonce") is None):
         return None
-    shows = dict(c.rows.few) if c.kind != "coap-tcp" else {}
+    shows = dict(c.rows.few) if misread else {}
     table = tuple(_told(row, shows) for row in rows)
     about = f"Device on the left, server on the right. {NOTE} The table below says the same."
     pictures = (

@@ -7,7 +7,7 @@ A capture may hold ten thousand conversations, so every list has a bound, and wh
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -21,9 +21,11 @@ from analyzer.report.html.ladderpicture import Drawn, drawn
 from analyzer.report.html.lanes import lanes, note_on
 from analyzer.report.html.picture import Picture
 from analyzer.report.html.plots import Plot, plots_of, repeats_of
+from analyzer.report.layout import ASIDE_FOR_ALL
 from analyzer.report.messagetable import headline, since, table_rows
 from analyzer.report.past import Times
 from analyzer.report.reasons import (
+    MISREAD,
     codes_of,
     device_row,
     extent,
@@ -38,7 +40,6 @@ from analyzer.report.reasons import (
     wireshark_of,
 )
 from analyzer.report.story import UNSAID, Mark, Story
-from analyzer.report.text import ASIDE_FOR_ALL
 from analyzer.report.verdict import Verdict, histories_in_words, verdict_of
 from analyzer.trace import Trace
 from analyzer.wording import duration, endpoint, moment, number, plural, size, span
@@ -257,7 +258,7 @@ def page_of(trace: Trace, name: str, *, redacted: bool, every: bool) -> Page:
     ``redacted``: of messages only their extent is told; ``every``: each chunk of an update has a row of its own.
     """
     verdict = verdict_of(trace)
-    drawings = _Drawings()
+    drawings = _Drawings({n for f in trace.findings if f.code == MISREAD for n in f.conversations})
     lead = verdict.lead
     drawn_first = list(drawings.of_causes(verdict))
     anchors = {id(story): f"device-{place}" for place, story in enumerate(verdict.stories[:LANES], 1)}
@@ -382,7 +383,8 @@ def _why(verdict: Verdict) -> list[Reasons]:
 class _Drawings:
     """Makes the drawings of the page, no more than there is room for."""
 
-    def __init__(self) -> None:
+    def __init__(self, misread: Collection[int]) -> None:
+        self.misread = misread  # conversations
         self.left = DRAWINGS
         self.anchors: dict[int, str] = {}  # by conversation, of those drawn at the top
 
@@ -405,7 +407,7 @@ class _Drawings:
         """Return the drawing of one conversation while there is room."""
         if not self.left:
             return None
-        drawing = drawn(c, title)
+        drawing = drawn(c, title, misread=c.number in self.misread)
         self.left -= drawing is not None
         return drawing
 
