@@ -83,10 +83,14 @@ def _draw(stories: Sequence[Story], times: Times, p: Picture) -> Picture:
             _bins(p, attempts, begun, scale, y)
         else:
             _bars(p, attempts, begun, scale, y)
+    said = ""
     for index, mark in enumerate(marks):
+        if times.at(begun + mark) == said:
+            continue  # marks less than a second apart, or less than a minute where seconds are not told
+        said = times.at(begun + mark)
         x = MARGIN + mark * scale
         at = "start" if not index else "end" if x > p.width - 60 else "middle"
-        p.text(f"small {at}", x, bottom + 14, times.at(begun + mark))
+        p.text(f"small {at}", x, bottom + 14, said)
     p.height = bottom + 20
     return p
 
