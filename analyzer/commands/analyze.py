@@ -18,7 +18,7 @@ from analyzer.wording import plural
 if TYPE_CHECKING:
     from analyzer.report.redact import Redactor
 
-FORMATS: Final = ("text", "json", "jsonl", "markdown", "parquet")
+FORMATS: Final = ("text", "json", "jsonl", "markdown", "html", "parquet")
 LEVELS: Final = ("critical", "major", "minor", "never")
 
 DESCRIPTION: Final = f"""\
@@ -27,6 +27,7 @@ EXAMPLES: Final = """\
 examples
   sparkshark analyze capture.pcap
   ssh router tcpdump -U -w - port 5683 | sparkshark analyze -
+  sparkshark analyze capture.pcap --keys my-keys/ --format html -o report.html
   sparkshark analyze ring/ --format json -o report.json
   sparkshark analyze ring/ --format parquet -o tables/
 """
@@ -63,11 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
         common.check_dataset(arguments)
     elif arguments.output is not None:
         common.refuse_existing(arguments.output, force=arguments.force)
+    elif arguments.format == "html":
+        common.refuse_terminal()
     trace = common.read(arguments, common.keys(arguments))
     if arguments.format == "parquet":
         common.write_dataset(trace, arguments, redactor(trace, arguments))
         return _status(trace, arguments.fail_on)
-    with common.output(arguments.output, force=arguments.force) as stream:
+    encoding = "utf-8" if arguments.format == "html" else None
+    with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
         style = common.style_of(arguments, stream)
         for piece in rendered(trace, arguments, style):
             stream.write(piece)
@@ -76,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Iterable[str]:
     """Yield the report in the format asked for."""
-    name = capture_name(arguments.capture, trace)
+    name = common.capture_name(arguments.capture, trace)
     shorten = redactor(trace, arguments)
     redact = shorten is not None
     pieces: Iterable[str]
@@ -94,6 +98,10 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
         from analyzer.report.markdown import markdown_report
 
         pieces = [markdown_report(trace, shorten)]
+    elif arguments.format == "html":
+        from analyzer.report.html import html_report
+
+        return html_report(trace, os.path.basename(name) if redact else name, shorten)
     else:
         from analyzer.report import jsonreport
 
@@ -109,14 +117,6 @@ def redactor(trace: Trace, arguments: argparse.Namespace) -> Redactor | None:
     if not (arguments.redact if arguments.redact is not None else arguments.format == "markdown"):
         return None
     return common.redactor(trace, arguments)
-
-
-def capture_name(paths: list[str], trace: Trace) -> str:
-    """Return how the headline names what was read."""
-    first = "standard input" if paths[0] == "-" else paths[0]
-    if len(trace.captures) > 1:
-        return f"{first} ({plural(len(trace.captures), 'file')})" if len(paths) == 1 else plural(len(paths), "file")
-    return os.path.basename(first.rstrip("/")) or first
 
 
 def _status(trace: Trace, level: str) -> int:

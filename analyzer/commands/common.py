@@ -108,6 +108,14 @@ def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
     return trace
 
 
+def capture_name(paths: list[str], trace: Trace) -> str:
+    """Return how the headline names what was read."""
+    first = "standard input" if paths[0] == "-" else paths[0]
+    if len(trace.captures) > 1:
+        return f"{first} ({plural(len(trace.captures), 'file')})" if len(paths) == 1 else plural(len(paths), "file")
+    return os.path.basename(first.rstrip("/")) or first
+
+
 def keep_only(trace: Trace, number: int) -> None:
     """Reduce the trace to one conversation and judge it alone."""
     from analyzer.rules import judge
@@ -378,10 +386,21 @@ def spooled() -> Iterator[str]:
         yield file.name
 
 
+def refuse_terminal() -> None:
+    """Complain when a page for a browser would go to a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError("--format html: it makes a page for a browser. Say where: -o report.html")
+
+
 @contextmanager
-def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
-    """Give standard output, or a new file that stands under its name only when it is whole."""
+def output(path: str | None, *, force: bool = False, encoding: str | None = None) -> Iterator[TextIO]:
+    """Give standard output, or a new file that stands under its name only when it is whole.
+
+    ``encoding`` is what standard output has to have, whatever the locale says; files are always UTF-8.
+    """
     if path is None:
+        if encoding is not None and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding=encoding)
         yield sys.stdout
         return
     with binary_output(path, force=force) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:

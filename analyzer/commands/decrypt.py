@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from analyzer.report.style import Style
     from analyzer.trace import Trace
 
-FORMATS: Final = ("text", "json", "jsonl", "csv", "parquet")
+FORMATS: Final = ("text", "json", "jsonl", "csv", "html", "parquet")
 NAMED: Final = 4
 NUMBERED: Final = 8
 """Connections that are named by number; more are counted."""
@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (None if tables else arguments.output, arguments.plain, arguments.keylog_out):
         if path is not None:
             common.refuse_existing(path, force=arguments.force)
+    if arguments.format == "html" and arguments.output is None:
+        common.refuse_terminal()
     if arguments.firmware is not None and not os.path.isdir(arguments.firmware):
         make = f"mkdir -p {shlex.quote(arguments.firmware)}"
         raise UsageError(f"{arguments.firmware}: the folder does not exist. Make it first: {make}")
@@ -90,7 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     if tables:
         common.write_dataset(trace, arguments, shorten)
     else:
-        with common.output(arguments.output, force=arguments.force) as stream:
+        encoding = "utf-8" if arguments.format == "html" else None
+        with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
             style = common.style_of(arguments, stream, widest=common.LONGEST)
             for piece in _rendered(trace, opened, arguments, style, shorten):
                 stream.write(piece)
@@ -118,6 +121,17 @@ def _rendered(
     """Yield the messages in the format asked for."""
     if arguments.format == "csv":
         return _csv(opened, redacted=shorten is not None)
+    if arguments.format == "html":
+        from analyzer.report.html import html_report
+
+        name = common.capture_name(arguments.capture, trace)
+        return html_report(
+            trace,
+            name if shorten is None else os.path.basename(name),
+            shorten,
+            messages_first=True,
+            every=arguments.all,
+        )
     if arguments.format in ("json", "jsonl"):
         from analyzer.report import jsonreport
 
