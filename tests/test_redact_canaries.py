@@ -39,8 +39,8 @@ NAMES = {
 }
 DEVICE_ADDRESS, SERVER_ADDRESS = "192.168.77.201", "93.184.216.34"
 DEVICE_MAC = "0a:de:ad:be:ef:01"
-FORMATS = ("text", "json", "jsonl", "markdown", "parquet")
-TABLES = ("text", "json", "jsonl", "csv", "parquet")
+FORMATS = ("text", "json", "jsonl", "markdown", "html", "parquet")
+TABLES = ("text", "json", "jsonl", "csv", "html", "parquet")
 
 
 def address(text: str) -> bytes:
@@ -179,7 +179,7 @@ def test_no_report_holds_one(
     output = said(capsys, *words)
     assert keyed or form == "parquet" or b"SPK103" in output
     nothing_in(output + b"".join(tables(tmp_path / "tables")), place)
-    if form in ("text", "markdown"):
+    if form in ("text", "markdown", "html"):
         assert b"Shortened: " in output
     elif form == "json":
         assert json.loads(output.partition(b"\nsparkshark:")[0])["redacted"] is True
