@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from analyzer.background import CLOUD_NAMES
 from analyzer.catalogue import FALLBACK_ADDRESS
+from analyzer.conversation import Conversation
 from analyzer.network.units import address_text
 from analyzer.report.exact import Digits, dumps
 from analyzer.trace import Trace
@@ -85,9 +86,22 @@ class Redactor:
             if base != file.path:
                 self._keep(file.path, printable(base), "file names")
                 self._keep(printable(file.path), printable(base), "file names")
+        self._pattern = self._compiled()
+
+    def meet(self, c: Conversation) -> None:
+        """Take note of one more conversation: of a capture that is still going on."""
+        known = len(self._replace)
+        self._address(address_text(c.device.address), "Device")
+        self._address(address_text(c.server.address), "Server")
+        if c.device.mac:
+            self._hardware(c.device.mac.hex(":"))
+        if len(self._replace) > known:
+            self._pattern = self._compiled()
+
+    def _compiled(self) -> re.Pattern[str]:
         known = [re.escape(key) for key in sorted(self._replace, key=len, reverse=True)]
         # A part of a longer number or address is none: not inside digits, letters, or dots with digits.
-        self._pattern = re.compile(
+        return re.compile(
             rf"(?<![0-9A-Za-z])(?<![0-9]\.)({'|'.join((*known, *SHAPES))})(?![0-9A-Za-z]|\.[0-9])( {{2,}})?"
         )
 
