@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "follow": "the bytes of one connection",
     "keys": "what each key file is, and which ones pair",
     "explain": "a finding (SPK206) or a row seen in Wireshark",
+    "watch": "the same verdict while packets arrive",
     "install-plugin": "the same inside Wireshark",
     "simulate": "make a practice capture",
     "completion": "completion for your shell; the manual page",

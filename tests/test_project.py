@@ -83,6 +83,7 @@ LINE = (
     "jobs",
     "export",
     "report",
+    "live",
     "dataset",
     "scapy_layers",
     "wireshark",
