@@ -17,6 +17,7 @@ from true_findings import TRUE
 
 from analyzer import KeyRing, analyze
 from analyzer.capture import Capture, Packet
+from analyzer.cells import cells
 from analyzer.findings import Confidence
 from analyzer.live import Event, Watcher
 from analyzer.live.clock import LAG_NS, PacketClock
@@ -455,6 +456,15 @@ def test_lines_are_80_columns_of_ascii_or_more_and_name_the_device_once() -> Non
         assert all(line.isascii() for line in shown) or unicode
         assert sum("192.168.1.104" in line for line in shown) == 3  # once for each attempt
         assert shown[0].startswith("03:08:23.3  192.168.1.104  attempt 1: connecting to 54.208.229.4")
+
+
+@pytest.mark.parametrize("width", [40, 57, 69, 70, 80, 120])
+def test_lines_fit_every_width(width: int) -> None:
+    lines = TextLines(Style(width=width), states=True)
+    for name in ("key-mismatch-retries", "lossy-link", "ota-server-gives-up", "two-devices-background"):
+        shown = [line for event in watched(shipped(name)) for line in lines(event)]
+        assert [line for line in shown if cells(line) > width or line != line.rstrip()] == []
+        assert shown
 
 
 def test_redacted_lines_have_no_address_and_the_letters_of_the_report() -> None:

@@ -83,8 +83,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--format", choices=FORMATS, default="text", metavar="FORMAT", help=", ".join(FORMATS))
     out.add_argument("--messages", action="store_true", help="show messages that the keys open, as they come")
     out.add_argument("--redact", action="store_true", help="shorten device IDs and addresses, for posting")
-    out.add_argument("--quiet", action="store_true", help="verdicts only; at the end state, sentence, first step")
-    out.add_argument("--no-color", action="store_true", help="no colour (also: NO_COLOR=1)")
+    common.add_screen(out, quiet="verdicts only; at the end state, sentence, first step")
     out.add_argument(
         "--fail-on",
         choices=analyze.LEVELS,

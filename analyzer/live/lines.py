@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from analyzer.cells import cells, left
 from analyzer.findings import BAD
 from analyzer.live.event import Event, Kind
 from analyzer.report.exact import Instant, line
@@ -23,6 +24,8 @@ TIME: Final = 12
 """Columns of the time and the two blanks behind it."""
 DEVICE: Final = 13
 """Columns of a device; a longer address takes more."""
+NARROW_INDENT: Final = 2
+"""Of further lines where there is no room for columns."""
 GAP: Final = 2
 """Blanks at least before what stands at the right: packets, or the code of a finding."""
 
@@ -58,17 +61,20 @@ class TextLines:
         known = (event.device, event.conversation) == self._last
         self._last = (event.device, event.conversation)
         device = self._shown("" if known else event.device)
-        head = f"{text_of_day(event.time_ns):<{TIME}}{device:<{DEVICE}}  "
         text, place = self._shown(self._text(event)), _place(event)
-        then, width = " " * (TIME + DEVICE + 2), self._style.width
+        width = self._style.width
+        if self._style.narrow:
+            head, then = f"{text_of_day(event.time_ns)} {device}{' ' if device else ''}", " " * NARROW_INDENT
+        else:
+            head, then = f"{text_of_day(event.time_ns):<{TIME}}{left(device, DEVICE)}  ", " " * (TIME + DEVICE + 2)
         lines = wrap(text, width, first=head, then=then)
         if place:
             room = width - GAP - len(place)
             columns = width
-            while len(lines[-1]) > room and columns > room:
+            while cells(lines[-1]) > room and columns > room:
                 columns -= 1
                 lines = wrap(text, columns, first=head, then=then)
-            lines[-1] += place.rjust(width - len(lines[-1]))
+            lines[-1] += place.rjust(width - cells(lines[-1]))
         lines = [printable(part.rstrip()) for part in lines]
         if not self._style.unicode:
             lines = [plain(part) for part in lines]

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TextIO
 
+from analyzer.cells import WIDTH
 from analyzer.live.watcher import DeviceNow
 from analyzer.report.story import CANNOT_TELL, Mark
-from analyzer.report.style import WIDTH, Style
+from analyzer.report.style import Style
 from analyzer.report.text import COLOURS, RESET
 from analyzer.wording import duration, number, plain, plural, printable
 
