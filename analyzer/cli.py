@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "keys": "what each key file is, and which ones pair",
     "redact": "a capture that can be posted",
     "explain": "a finding (SPK206) or a row seen in Wireshark",
+    "watch": "the same verdict while packets arrive",
     "install-plugin": "the same inside Wireshark",
     "simulate": "make a practice capture",
     "completion": "completion for your shell; the manual page",

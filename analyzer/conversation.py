@@ -203,15 +203,36 @@ class Conversation:
     def thaw(self) -> None:
         """Be again what it was before `freeze`."""
         if self._frozen is not None:
-            stored = decompressobj(zdict=_pattern()).decompress(self._frozen)
-            self._reading, self.watch, self.framed = _Thawer(BytesIO(stored), self).load()
-            self.device_side, self.server_side = self._live.device.side, self._live.server.side
+            self._load(decompressobj(zdict=_pattern()).decompress(self._frozen))
             self._frozen = None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether bytes are missing by now before others that have come: they may still be on their way."""
+        reading = self._reading
+        return reading is not None and (reading.device.stream.waits or reading.server.stream.waits)
+
+    def so_far(self) -> Conversation:
+        """Return what this conversation would be, finished, if no packet followed; this one goes on as it is."""
+        copy: Conversation = object.__new__(Conversation)
+        for name in Conversation.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy.device = replace(self.device)
+        copy.on_frame = copy.tap = None
+        if self._reading is not None:
+            copy._load(self._stored())
+        copy.finish()
+        return copy
 
     @property
     def stored_size(self) -> int:
         """Bytes in which it is stored, 0 while it is not."""
         return len(self._frozen or b"")
+
+    def _load(self, stored: bytes) -> None:
+        """Take what `_stored` has returned."""
+        self._reading, self.watch, self.framed = _Thawer(BytesIO(stored), self).load()
+        self.device_side, self.server_side = self._live.device.side, self._live.server.side
 
     def _stored(self) -> bytes:
         file = BytesIO()

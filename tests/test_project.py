@@ -84,6 +84,7 @@ LINE = (
     "redaction",
     "export",
     "report",
+    "live",
     "dataset",
     "scapy_layers",
     "wireshark",

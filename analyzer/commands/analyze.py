@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.cli import EXIT_DONE, EXIT_FINDINGS
 from analyzer.commands import common
-from analyzer.findings import SEVERITY_ORDER, Severity
+from analyzer.findings import SEVERITY_ORDER, Finding, Severity
 from analyzer.report.style import Style
 from analyzer.trace import Trace
 from analyzer.wording import plural
@@ -69,13 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
     trace = common.read(arguments, common.keys(arguments))
     if arguments.format == "parquet":
         common.write_dataset(trace, arguments, redactor(trace, arguments))
-        return _status(trace, arguments.fail_on)
+        return status(trace.findings, arguments.fail_on)
     encoding = "utf-8" if arguments.format == "html" else None
     with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
         style = common.style_of(arguments, stream)
         for piece in rendered(trace, arguments, style):
             stream.write(piece)
-    return _status(trace, arguments.fail_on)
+    return status(trace.findings, arguments.fail_on)
 
 
 def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Iterable[str]:
@@ -119,11 +119,12 @@ def redactor(trace: Trace, arguments: argparse.Namespace) -> Redactor | None:
     return common.redactor(trace, arguments)
 
 
-def _status(trace: Trace, level: str) -> int:
+def status(findings: Iterable[Finding], level: str) -> int:
+    """Return the exit status that ``--fail-on`` asks for, and say why it is not 0."""
     if level == "never":
         return EXIT_DONE
     limit = SEVERITY_ORDER.index(Severity(level))
-    count = sum(1 for finding in trace.findings if SEVERITY_ORDER.index(finding.severity) <= limit)
+    count = sum(1 for finding in findings if SEVERITY_ORDER.index(finding.severity) <= limit)
     if not count:
         return EXIT_DONE
     print(f"sparkshark: {plural(count, 'finding')} at or above {level} (--fail-on).", file=sys.stderr)

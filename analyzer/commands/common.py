@@ -309,6 +309,7 @@ def style_of(arguments: argparse.Namespace, stream: TextIO, *, widest: int = WID
         colour=terminal and not plain,
         unicode=encoding.startswith("utf"),
         quiet=getattr(arguments, "quiet", False),
+        moves=os.environ.get("TERM") != "dumb",
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from analyzer.background import CLOUD_NAMES
 from analyzer.catalogue import FALLBACK_ADDRESS
 from analyzer.cells import WIDTH
+from analyzer.conversation import Conversation
 from analyzer.keys.model import KeyFile
 from analyzer.messages import quote
 from analyzer.messages.extent import extent, values_extent
@@ -125,6 +126,16 @@ class Redactor:
             for word in {str(m.values["name"]) for m in c.messages if m.values.get("name") is not None}:
                 if quote(word) in quoted:
                     self._keep(quote(word), f'"{plural(len(word), "character")}"', MESSAGES)
+
+    def meet(self, c: Conversation) -> None:
+        """Take note of one more conversation: of a capture that is still going on."""
+        known = len(self._replace)
+        self._address(address_text(c.device.address), "Device")
+        self._address(address_text(c.server.address), "Server")
+        if c.device.mac:
+            self._hardware(c.device.mac.hex(":"))
+        if len(self._replace) > known:
+            self._prepare()
 
     def learn_hosts(self, files: Iterable[KeyFile]) -> None:
         """Name the servers that images among the key files lead to."""

@@ -65,8 +65,22 @@ SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
 
 def judge(trace: Trace) -> None:
     """Run every rule and put the folded findings, worst first, into the trace."""
-    findings: list[Finding] = []
     unchecked: list[NotChecked] = []
+    sum_up(trace, found(trace, unchecked), unchecked)
+
+
+def sum_up(trace: Trace, findings: list[Finding], unchecked: list[NotChecked]) -> None:
+    """Put findings and what was left open into the trace, folded, worst first."""
+    trace.devices = devices_of(trace.conversations, findings)
+    owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
+    trace.findings = sorted(fold(findings, owners), key=lambda finding: finding.rank)
+    explain(trace.findings)
+    trace.not_checked = fold_unchecked(unchecked)
+
+
+def found(trace: Trace, unchecked: list[NotChecked]) -> list[Finding]:
+    """Run every rule and return what each says, not folded; what is left open is added to ``unchecked``."""
+    findings: list[Finding] = []
     places = None
     if trace.keys:
         from analyzer.rules.keys import Places  # noqa: PLC0415 - most captures come without keys
@@ -85,11 +99,7 @@ def judge(trace: Trace) -> None:
     ]
     device.tell_restarts(trace, findings)
     device.tell_loops(findings)
-    trace.devices = devices_of(trace.conversations, findings)
-    owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
-    trace.findings = sorted(fold(findings, owners), key=lambda finding: finding.rank)
-    explain(trace.findings)
-    trace.not_checked = fold_unchecked(unchecked)
+    return findings
 
 
 def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]) -> list[Finding]:
