@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,6 +221,19 @@ def tables(folder: Path) -> Iterator[bytes]:
             yield path.read_bytes()
             if path.suffix == ".parquet":
                 yield repr(pq.ParquetFile(io.BytesIO(path.read_bytes())).read().to_pylist()).encode()
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_no_line_of_a_watch_holds_one(form: str, place: Path) -> None:
+    words = ["watch", "-", "--redact", "--format", form, "--messages", "--keys", str(place / "keys")]
+    run = subprocess.run(
+        [sys.executable, "-m", "analyzer", *words, "--expect-server", NAMES["server"]],
+        input=(place / "capture.pcap").read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+    nothing_in(run.stdout + run.stderr, place)
+    assert b"FunctionReturn" in run.stdout
 
 
 @pytest.mark.parametrize("form", [[], ["--hex"], ["--direction", "server"]])

@@ -65,6 +65,9 @@ class Output:
             self.notice(event.text)
             self._flush_notices()
             return
+        if self._shorten is not None and self._watcher is not None and event.kind is not Kind.MESSAGE:
+            said = (event.text, str(event.details.get("summary", "")))
+            self._shorten.meet_quotes(said, self._watcher.trace.conversations)
         self._write((self._json if self._form == JSON else self._text)(event))
 
     def notice(self, text: str) -> None:

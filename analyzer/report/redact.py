@@ -120,12 +120,22 @@ class Redactor:
             if base != file.path:
                 self._keep(file.path, printable(base), "file names")
                 self._keep(printable(file.path), printable(base), "file names")
-        # Rules quote names of functions and events; of all that messages name, only those matter here.
-        quoted = set(QUOTED.findall(" ".join(item.text for f in trace.findings for item in f.evidence)))
-        for c in trace.conversations if quoted else ():
+        self._learn_quotes((item.text for f in trace.findings for item in f.evidence), trace.conversations)
+
+    def _learn_quotes(self, sentences: Iterable[str], conversations: Iterable[Conversation]) -> bool:
+        """Name what messages name and sentences quote: names of functions and events. Return whether there was any."""
+        quoted = set(QUOTED.findall(" ".join(sentences)))
+        known = len(self._replace)
+        for c in conversations if quoted else ():
             for word in {str(m.values["name"]) for m in c.messages if m.values.get("name") is not None}:
                 if quote(word) in quoted:
                     self._keep(quote(word), f'"{plural(len(word), "character")}"', MESSAGES)
+        return len(self._replace) > known
+
+    def meet_quotes(self, sentences: Iterable[str], conversations: Iterable[Conversation]) -> None:
+        """Take note of what is said of conversations, before it is told."""
+        if self._learn_quotes(sentences, conversations):
+            self._prepare()
 
     def meet(self, c: Conversation) -> None:
         """Take note of one more conversation: of a capture that is still going on."""
