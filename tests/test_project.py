@@ -36,6 +36,7 @@ LINE = (
     "message_table",
     "cells",
     "wording",
+    "outfile",
     "version",
     # the other side: what simulate makes is a witness only as long as it shares nothing with what reads it
     "simulate",

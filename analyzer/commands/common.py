@@ -18,6 +18,7 @@ from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
 from analyzer.cells import WIDTH
 from analyzer.cli import UsageError, screen_width, shortened
 from analyzer.commands.progress import Progress
+from analyzer.outfile import is_disk, new_file, takes_stream, unfinished
 from analyzer.report.style import NARROWEST, WIDEST, Style
 from analyzer.wording import plural, printable
 
@@ -343,8 +344,10 @@ def refuse_unknown_links(trace: Trace, name: str) -> None:
 
 
 def refuse_existing(path: str, *, force: bool) -> None:
-    """Complain when an output file is there already."""
-    if os.path.lexists(path) and not force:
+    """Complain when an output file is there already, or what is there is no file at all."""
+    if is_disk(path):
+        raise UsageError(f"{path}: a disk, and not a file. Nothing was written. Try: another name")
+    if os.path.lexists(path) and not force and not takes_stream(path):
         raise UsageError(f"{path}: exists already. Nothing was written. Try: another name, or --force")
 
 
@@ -416,20 +419,11 @@ def binary_output(path: str, *, force: bool = False, private: bool = False) -> I
     """
     refuse_existing(path, force=force)
     refuse_missing_folder(path)
-    unfinished = f"{path}.{os.getpid()}.part"
     try:
-        with open(unfinished, "xb", opener=_for_owner if private else None) as stream:
+        with new_file(path, private=private) as stream:
             yield stream
-        os.replace(unfinished, path)
     except OSError as error:
-        if error.filename != unfinished and error.errno not in DISK_ERRORS:
+        if error.filename != unfinished(path) and error.errno not in DISK_ERRORS:
             raise
         why = (error.strerror or str(error)).lower()
         raise UsageError(f"{path}: cannot be written ({why}). Nothing was written. Try: another folder") from error
-    finally:
-        if os.path.lexists(unfinished):
-            os.unlink(unfinished)
-
-
-def _for_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from analyzer.cli import EXIT_DONE, EXIT_INTERNAL, UsageError
 from analyzer.commands import common
 from analyzer.commands.progress import Progress
+from analyzer.outfile import takes_stream
 from analyzer.report.layout import block
 from analyzer.report.text import finish
 from analyzer.wording import listing, number, plural, printable, size, wrap
@@ -136,14 +137,19 @@ def _redacted(arguments: argparse.Namespace, captures: list[str], keys: KeyRing 
 
 @contextmanager
 def _output(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
-    """Give a file that comes to stand under its name, or on standard output, when all has been looked at."""
-    if arguments.output != PIPE:
+    """Give a file that comes to stand under its name, or goes where a stream is wanted, when all has been looked at."""
+    streamed = arguments.output == PIPE or takes_stream(arguments.output)
+    if not streamed:
         with common.binary_output(arguments.output, force=arguments.force, private=True) as stream:
             yield stream
         return
     with tempfile.NamedTemporaryFile(prefix=common.SPOOLED) as file:
         yield file  # type: ignore[misc]  # it is one, by another name
         file.seek(0)
+        if arguments.output != PIPE:
+            with common.binary_output(arguments.output) as stream:
+                shutil.copyfileobj(file, stream)
+            return
         shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.flush()
 

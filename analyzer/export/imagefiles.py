@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from analyzer.export.transfer import FirmwareImage
+from analyzer.outfile import new_file
 
 
 class ExportError(ValueError):
@@ -72,17 +71,9 @@ def _packets(image: FirmwareImage) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".firmware-", dir=path.parent)  # mode 0600
-        with os.fdopen(handle, "wb") as stream:
+        with new_file(path, private=True) as stream:
             stream.write(content)
-        os.replace(temporary, path)
-        temporary = None
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ExportError(f"{path}: cannot be written ({why}). Try: another folder") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)

@@ -14,6 +14,7 @@ from typing import Final
 
 from analyzer.catalogue import BLOCK, NONCE_SIZE, SESSION_KEY_SIZE
 from analyzer.keys.model import KeyFileError
+from analyzer.outfile import new_file, takes_stream
 
 LABEL: Final = "SPARK_SESSION"
 LARGEST_KEY_LOG: Final = 64 << 20
@@ -135,16 +136,11 @@ def write_key_log(
 
     Raises `KeyFileError` when the file exists, unless ``force``; OSError when it cannot be written.
     """
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except FileExistsError:
-        raise KeyFileError(f"{path}: exists already. Nothing was written. Try: another name, or --force") from None
-    with open(descriptor, "w", encoding="ascii", newline="\n") as stream:
-        # An older file keeps its mode when it is written over, and might be open to others.
-        os.chmod(path, 0o600)
+    if os.path.lexists(path) and not force and not takes_stream(path):
+        raise KeyFileError(f"{path}: exists already. Nothing was written. Try: another name, or --force")
+    with new_file(path, private=True) as stream:
         for nonce, key in sessions:
-            stream.write(key_log_line(nonce, key) + "\n")
+            stream.write(f"{key_log_line(nonce, key)}\n".encode("ascii"))
 
 
 def parse_session_key(digits: str) -> SessionKey:

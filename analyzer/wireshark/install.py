@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from analyzer.outfile import new_file, unfinished
 from analyzer.wireshark.folders import Machine, Wireshark
 from analyzer.wireshark.generate import FILE_NAME, MARK
 
@@ -182,19 +183,12 @@ def make_folder(folder: str) -> None:
 
 def write(path: str, data: bytes) -> None:
     """Write a file that stands under its name only when it is whole; a link of that name is replaced, not followed."""
-    # Not ending in .lua: a Wireshark that starts in this moment must not load it.
-    unfinished = f"{path}.{os.getpid()}.part"
-    made = False
+    # Unfinished, it does not end in .lua: a Wireshark that starts in this moment must not load it.
     try:
-        with open(unfinished, "xb") as stream:
-            made = True
+        with new_file(path) as stream:
             stream.write(data)
-        os.chmod(unfinished, MODE)  # whatever the umask
-        os.replace(unfinished, path)
+            os.chmod(unfinished(path), MODE)  # whatever the umask
     except OSError as error:
-        if made:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
         raise InstallError(f"{path}: cannot be written ({_why(error)}). Nothing was written. {REMEDY}") from error
 
 
