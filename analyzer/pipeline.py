@@ -13,6 +13,7 @@ from analyzer.capture import Capture, Packet
 from analyzer.capture.gonethrough import GoneThrough
 from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
+from analyzer.devices import devices_of
 from analyzer.expected import ExpectedServer, parse_all, stored_servers
 from analyzer.frames import Frame
 from analyzer.gaps import find_gaps
@@ -130,6 +131,7 @@ class Analysis:
                 conversation.device.id = self._announced(conversation)
         trace.gaps = find_gaps(trace.captures, trace.conversations)
         trace.warnings += trace.gaps.sentences
+        trace.devices = devices_of(trace.conversations, ())
         recognise(trace)
         judge(trace)
         return trace

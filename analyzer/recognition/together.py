@@ -17,7 +17,7 @@ from analyzer.catalogue import (
     SERVER_IDLE_LIMIT,
 )
 from analyzer.conversation import Conversation
-from analyzer.devices import OVERLAP, devices_of
+from analyzer.devices import OVERLAP
 from analyzer.network.units import IPV4_SIZE, is_local
 from analyzer.recognition import device, opened, server
 from analyzer.recognition.model import ANY_SERVER, COMMUNITY, LEGACY, Clue, Recognised, Recognition, fits, settle
@@ -93,7 +93,7 @@ def _timers(firmware: Recognised | None, found: Recognised | None, learnt: Seque
 
 def _runs(trace: Trace) -> Iterator[list[Conversation]]:
     """Connections in a row of one device with one firmware; one by one where an address may be several devices'."""
-    for one in devices_of(trace.conversations, ()):
+    for one in trace.devices:
         by_address: dict[bytes, list[Conversation]] = defaultdict(list)
         for c in one.conversations:
             by_address[c.device.address].append(c)

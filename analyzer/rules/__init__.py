@@ -13,8 +13,8 @@ from analyzer.causes import explain
 from analyzer.devices import devices_of
 from analyzer.findings import BAD, Finding, NotChecked
 from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, repeats, reply, session, update
-from analyzer.rules.facts import Facts
-from analyzer.rules.fold import fold, fold_unchecked
+from analyzer.rules.facts import AllFacts, Facts
+from analyzer.rules.fold import Folding, UncheckedFolding
 from analyzer.rules.gap import withdraw, withdraw_each
 
 if TYPE_CHECKING:
@@ -65,31 +65,37 @@ SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
 
 def judge(trace: Trace) -> None:
     """Run every rule and put the folded findings, worst first, into the trace."""
-    findings: list[Finding] = []
-    unchecked: list[NotChecked] = []
     places = None
     if trace.keys:
-        from analyzer.rules.keys import Places  # noqa: PLC0415 - most captures come without keys
+        from analyzer.rules.keys import Places, explain_stops  # noqa: PLC0415 - most captures come without keys
 
         places = Places(trace)
-    every = [Facts(c, trace, again) for c, again in zip(trace.conversations, dialled_again(trace), strict=True)]
-    for facts in every:
-        findings += judge_alone(facts, places, unchecked)
-    findings += judge_beside(every, findings, unchecked, with_keys=places is not None)
-    findings += [
-        *withdraw_each(every, device.left_open(trace), unchecked),
-        *capture.capture_damage(trace),
-        *capture.offload(trace),
-        *capture.no_spark(trace),
-        *capture.coap_over_udp(trace),
-    ]
-    device.tell_restarts(trace, findings)
-    device.tell_loops(findings)
-    trace.devices = devices_of(trace.conversations, findings)
+    every = AllFacts(trace)
+    ends = lifetime.by_ends(every)
+    same = list(lifetime.same_identity(every, ends))
+    if same or not trace.devices:
+        trace.devices = devices_of(trace.conversations, same)
     owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
-    trace.findings = sorted(fold(findings, owners), key=lambda finding: finding.rank)
+    findings, unchecked = Folding(owners), UncheckedFolding()
+    for facts in every:
+        open_: list[NotChecked] = []
+        own = judge_alone(facts, places, open_)
+        if places is not None:
+            explain_stops(facts, own)
+        findings.add(own)
+        unchecked.add(open_)
+    judge_beside(every, ends, same, findings, unchecked, with_keys=places is not None)
+    open_ = []
+    left = withdraw_each(every, device.left_open(trace), open_)
+    device.tell_restarts(trace, left)
+    device.tell_loops(left)
+    findings.add(left)
+    unchecked.add(open_)
+    for rule in (capture.capture_damage, capture.offload, capture.no_spark, capture.coap_over_udp):
+        findings.add(rule(trace))
+    trace.findings = sorted(findings.folded(), key=lambda finding: finding.rank)
     explain(trace.findings)
-    trace.not_checked = fold_unchecked(unchecked)
+    trace.not_checked = unchecked.folded()
 
 
 def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]) -> list[Finding]:
@@ -116,42 +122,34 @@ def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]
 
 
 def judge_beside(
-    every: list[Facts], found: list[Finding], unchecked: list[NotChecked], *, with_keys: bool
-) -> list[Finding]:
-    """Return what stands beside the verdict on each conversation, and what several of them tell together."""
-    known = {(finding.code, finding.device) for finding in found}
+    every: AllFacts,
+    ends: lifetime.ByEnds,
+    same: list[Finding],
+    findings: Folding,
+    unchecked: UncheckedFolding,
+    *,
+    with_keys: bool,
+) -> None:
+    """Add what stands beside the verdict on each conversation, and what several of them tell together."""
     beside = BESIDE
     if with_keys:
         from analyzer.rules import keys as keyed  # noqa: PLC0415 - loaded by `judge`
 
-        keyed.explain_stops(every, found)
         beside = (*BESIDE, *keyed.BESIDE)
-    own: list[Finding] = [
-        *withdraw_each(every, lifetime.timed_out(every), unchecked),
-        *withdraw_each(every, lifetime.forgotten(every), unchecked),
-        *lifetime.same_identity(every),
+    open_: list[NotChecked] = []
+    own = [
+        *withdraw_each(every, lifetime.timed_out(every, ends), open_),
+        *withdraw_each(every, lifetime.forgotten(every, ends), open_),
+        *same,
         *repeats.repeated(every),
     ]
     for facts in every:
         for rule in beside:
             for said in rule(facts):
                 if isinstance(said, NotChecked):
-                    unchecked.append(said)
-                elif (said.code, said.device) not in known:  # else it would be folded into what is told already
-                    own += withdraw(facts, [said], unchecked)
-    return own
-
-
-def dialled_again(trace: Trace) -> list[int | None]:
-    """When (ns) each conversation's device began its next one with the same server.
-
-    That tells how a conversation ended only where the capture has all that came between them.
-    """
-    later: dict[tuple[bytes, bytes, int], int] = {}
-    times: list[int | None] = []
-    for c in reversed(trace.conversations):
-        ends = c.device.address, c.server.address, c.server.port
-        again = later.get(ends)
-        times.append(None if trace.gaps.behind(c, again) else again)
-        later[ends] = c.start_ns
-    return times[::-1]
+                    open_.append(said)
+                elif not findings.knows(said):  # else it would be folded into what is told already
+                    own += withdraw(facts, [said], open_)
+        unchecked.add(open_)
+        open_ = []
+    findings.add(own)

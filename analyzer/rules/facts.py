@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, overload
 
 from analyzer.catalogue import DEVICE_READ_LIMIT
 from analyzer.conversation import Conversation
@@ -36,8 +37,8 @@ class Facts:
         self.nonce: Part | None = c.part("nonce")
         self.identity: Part | None = c.part("identity")
         self.session: Part | None = c.part("session")
-        self.device = c.sides[Sender.DEVICE]
-        self.server = c.sides[Sender.SERVER]
+        self.device = c.device_side
+        self.server = c.server_side
 
     @cached_property
     def unseen(self) -> Sender | None:
@@ -218,3 +219,44 @@ class Facts:
             details=dict(details),
             silence=silence,
         )
+
+
+class AllFacts(Sequence[Facts]):
+    """The facts of all conversations, made when they are asked for: they take more room than what they tell of."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._again = dialled_again(trace)
+
+    def __len__(self) -> int:
+        return len(self._again)
+
+    @overload
+    def __getitem__(self, index: int) -> Facts: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Facts]: ...
+
+    def __getitem__(self, index: int | slice) -> Facts | list[Facts]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return Facts(self._trace.conversations[index], self._trace, self._again[index])
+
+    def __iter__(self) -> Iterator[Facts]:
+        for c, again in zip(self._trace.conversations, self._again, strict=True):
+            yield Facts(c, self._trace, again)
+
+
+def dialled_again(trace: Trace) -> list[int | None]:
+    """When (ns) each conversation's device began its next one with the same server.
+
+    That tells how a conversation ended only where the capture has all that came between them.
+    """
+    later: dict[tuple[bytes, bytes, int], int] = {}
+    times: list[int | None] = []
+    for c in reversed(trace.conversations):
+        ends = c.device.address, c.server.address, c.server.port
+        again = later.get(ends)
+        times.append(None if trace.gaps.behind(c, again) else again)
+        later[ends] = c.start_ns
+    return times[::-1]

@@ -5,11 +5,12 @@ One silence proves little; the same silence at the end of each connection has a 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Final
 
 from analyzer.catalogue import PING_AFTER
@@ -54,30 +55,32 @@ BECAUSE_SAME_ANNOUNCED: Final = "that two devices have ID {id}: both announce it
 BECAUSE_IN_TURN: Final = "that the two share an ID: at each login of one the server closes the session of the other."
 
 Ends = tuple[bytes, bytes, int]
+ByEnds = Mapping[Ends, "array[int]"]
+"""By device and server, the places of their sessions among all."""
 
 
-def _by_ends(every: Sequence[Facts]) -> dict[Ends, list[Facts]]:
-    """Sessions that came up, by device and server."""
-    groups: dict[Ends, list[Facts]] = defaultdict(list)
-    for facts in every:
+def by_ends(every: Sequence[Facts]) -> ByEnds:
+    """Return the sessions that came up."""
+    groups: dict[Ends, array[int]] = {}
+    for place, facts in enumerate(every):
         c = facts.conversation
         if facts.is_spark and facts.reached == "established" and facts.unseen is None:
-            groups[c.device.address, c.server.address, c.server.port].append(facts)
+            groups.setdefault((c.device.address, c.server.address, c.server.port), array("L")).append(place)
     return groups
 
 
 # -- the device says nothing ---------------------------------------------------------------------------------------
 
 
-def timed_out(every: Sequence[Facts]) -> Iterator[Finding]:
+def timed_out(every: Sequence[Facts], ends: ByEnds) -> Iterator[Finding]:
     """SPK504: the server closes after a silence of the device in which a ping was due.
 
     Likely when the silence is as long as a limit of the server; strong when the same silence ends several
     connections. A dead path (SPK506) is excluded by the device's TCP, which goes on confirming; holes, an update
     that has just ended, and a device that has dialled again forbid the claim.
     """
-    for sessions in _by_ends(every).values():
-        quiet = [(facts, silence) for facts in sessions if (silence := _quiet(facts)) is not None]
+    for places in ends.values():
+        quiet = [(facts, silence) for facts in map(every.__getitem__, places) if (silence := _quiet(facts)) is not None]
         for facts, silence in quiet:
             alike = sum(abs(other - silence) <= TIMER_SLACK for _, other in quiet)
             at_limit = any(abs(silence - limit * NS) <= TIMER_SLACK for limit in facts.timers.idle)
@@ -146,26 +149,30 @@ class _Cut:
     reset: int | None  # packet
 
 
-def forgotten(every: Sequence[Facts]) -> Iterator[Finding]:
+def forgotten(every: Sequence[Facts], ends: ByEnds) -> Iterator[Finding]:
     """SPK506: what the device says after a silence gets nowhere, on each connection.
 
     Likely for one reset that has not the server's time-to-live; strong when it is the same on several connections. A
     bad link (SPK505) is excluded by the silence before, a server that hangs (SPK503) by its missing
     acknowledgements, and any limit by a ping that survived as long a silence.
     """
-    groups = _by_ends(every)
-    answered = {facts.conversation.server.address for own in groups.values() for facts in own if _ping_survived(facts)}
-    for (_, server, _), sessions in groups.items():
-        cut = [one for facts in sessions if (one := _cut_off(facts)) is not None]
-        cut = [one for one in cut if one.silence > PINGED or server not in answered]
+    found: list[tuple[bytes, int, list[_Cut]]] = []
+    answered: set[bytes] = set()
+    for (_, server, _), places in ends.items():
+        cut = []
+        for facts in map(every.__getitem__, places):
+            if facts.conversation.watch.pings_answered:
+                answered.add(server)
+            if (one := _cut_off(facts)) is not None:
+                cut.append(one)
+        if cut:
+            found.append((server, len(places), cut))
+    for server, sessions, every_cut in found:
+        cut = [one for one in every_cut if one.silence > PINGED or server not in answered]
         resets = [one for one in cut if one.reset is not None]
-        repeated = len(cut) >= TIMES and 2 * len(cut) >= len(sessions)
+        repeated = len(cut) >= TIMES and 2 * len(cut) >= sessions
         for one in cut if repeated else resets:
             yield _dropped(one, len(cut))
-
-
-def _ping_survived(facts: Facts) -> bool:
-    return facts.conversation.watch.pings_answered > 0
 
 
 def _cut_off(facts: Facts) -> _Cut | None:
@@ -235,23 +242,24 @@ def _dropped(one: _Cut, times: int) -> Finding:
 # -- two of them ---------------------------------------------------------------------------------------------------
 
 
-def same_identity(every: Sequence[Facts]) -> Iterator[Finding]:
+def same_identity(every: Sequence[Facts], ends: ByEnds) -> Iterator[Finding]:
     """SPK507: one ID at two addresses that are alive at the same time.
 
     Certain by the IDs in two logins that a key opens, strong by announcements from two network cards, likely by logins
     that take turns in throwing the other out. One device that moved is excluded: it no longer answers from where it
     was.
     """
-    told: set[frozenset[bytes]] = set()
-    by_address: dict[bytes, list[Facts]] = defaultdict(list)
+    told: dict[frozenset[bytes], Told] = {}
+    for one in (*_same_in_logins(every), *_same_announced(every), *_in_turn(every, ends)):
+        told.setdefault(one[0], one)
+    if not told:
+        return
+    by_address: dict[bytes, list[Facts]] = {address: [] for pair in told for address in pair}
     for facts in every:
-        if facts.is_spark:
+        if facts.is_spark and facts.conversation.device.address in by_address:
             by_address[facts.conversation.device.address].append(facts)
-    for rule in (_same_in_logins, _same_announced, _in_turn):
-        for pair, confidence, because, evidence in rule(every):
-            if pair not in told:
-                told.add(pair)
-                yield from _both(by_address, pair, confidence, because, evidence)
+    for pair, confidence, because, evidence in told.values():
+        yield from _both(by_address, pair, confidence, because, evidence)
 
 
 Told = tuple[frozenset[bytes], Confidence, str, tuple[Evidence, ...]]
@@ -293,13 +301,19 @@ def _same_in_logins(every: Sequence[Facts]) -> Iterator[Told]:
 
     A device that moved to another network has left its old address; it cannot answer there any more.
     """
-    by_id: dict[str, list[Facts]] = defaultdict(list)
-    for facts in every:
+    by_id: dict[str, array[int]] = {}
+    addresses: dict[str, bytes | None] = {}  # of each ID: the only one, None when there are several
+    for place, facts in enumerate(every):
         if (device_id := _identity(facts)) is not None:
-            by_id[device_id].append(facts)
+            by_id.setdefault(device_id, array("L")).append(place)
+            address = facts.conversation.device.address
+            if addresses.setdefault(device_id, address) != address:
+                addresses[device_id] = None
     for device_id, logins in by_id.items():
+        if addresses[device_id] is not None:
+            continue
         latest: dict[bytes, Facts] = {}  # of each address
-        for later in logins:
+        for later in map(every.__getitem__, logins):
             c = later.conversation
             for address, earlier in latest.items():
                 alive = earlier.device.last_any
@@ -355,26 +369,28 @@ def _same_announced(every: Sequence[Facts]) -> Iterator[Told]:
                 )
 
 
-def _in_turn(every: Sequence[Facts]) -> Iterator[Told]:
+def _in_turn(every: Sequence[Facts], ends: ByEnds) -> Iterator[Told]:
     """Without keys: each login of one is followed at once by the server's close of the other's session."""
-    sessions = [facts for own in _by_ends(every).values() for facts in own]
-    logins = sorted(
-        (
-            (facts.session.time_ns, number_, facts)
-            for number_, facts in enumerate(sessions)
-            if facts.session is not None
-        ),
-    )
-    times = [time_ns for time_ns, _, _ in logins]
+    logins: list[tuple[int, int, int]] = []
+    ended: list[int] = []
+    for order, place in enumerate(chain.from_iterable(ends.values())):
+        facts = every[place]
+        if facts.session is not None:
+            logins.append((facts.session.time_ns, order, place))
+        end, alive = facts.first_closing, facts.device.last_any
+        if end is not None and end.sender is Sender.SERVER and alive is not None and alive.time_ns >= end.time_ns:
+            ended.append(place)
+    logins.sort()
+    times = [time_ns for time_ns, _, _ in logins] if ended else []
     thrown_out: dict[bytes, int] = defaultdict(int)
     closed: dict[frozenset[bytes], list[tuple[bytes, Closing]]] = defaultdict(list)
-    for facts in sessions:
-        c, end, alive = facts.conversation, facts.first_closing, facts.device.last_any
-        if end is None or end.sender is not Sender.SERVER or alive is None or alive.time_ns < end.time_ns:
-            continue
+    for place in ended:
+        facts = every[place]
+        c, end = facts.conversation, facts.conversation.closings[0]
         thrown_out[c.device.address] += 1
         window = slice(bisect_left(times, end.time_ns - AT_ONCE), bisect_right(times, end.time_ns))
-        for _, _, later in logins[window][-LOGINS_AT_ONCE:]:
+        for _, _, beside in logins[window][-LOGINS_AT_ONCE:]:
+            later = every[beside]
             other = later.conversation
             ours = (other.server.address, other.server.port) == (c.server.address, c.server.port)
             if ours and other.device.address != c.device.address and _may_be_one(facts, later):
@@ -384,8 +400,8 @@ def _in_turn(every: Sequence[Facts]) -> Iterator[Told]:
             continue
         if len(turns) < sum(thrown_out[address] for address in pair):
             continue  # the server has other reasons as well
-        ends = [end.packet for _, end in turns]
-        more = f" and {number(len(ends) - HANDOVERS)} more" if len(ends) > HANDOVERS else ""
+        told = [end.packet for _, end in turns]
+        more = f" and {number(len(told) - HANDOVERS)} more" if len(told) > HANDOVERS else ""
         yield (
             pair,
             Confidence.LIKELY,
@@ -393,8 +409,8 @@ def _in_turn(every: Sequence[Facts]) -> Iterator[Told]:
             (
                 Evidence(
                     f"{plural(len(turns), 'time')} the server closes a session of one within 1 s of a login of the"
-                    f" other ({packets(ends[:HANDOVERS])}{more}).",
-                    tuple(ends[:HANDOVERS]),
+                    f" other ({packets(told[:HANDOVERS])}{more}).",
+                    tuple(told[:HANDOVERS]),
                 ),
             ),
         )

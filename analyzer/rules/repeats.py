@@ -24,16 +24,21 @@ def repeated(every: Sequence[Facts]) -> Iterator[Finding]:
 
     What is kept of each distinct part is the first login that had it, so both time and memory are linear.
     """
-    first: dict[bytes, Facts] = {}
-    for facts in every:
+    first: dict[int, int] = {}  # the place of the first that had them, by the hash of the bytes
+    for place, facts in enumerate(every):
         if not facts.is_spark:
             continue
         again = []
         for part in (facts.nonce, facts.identity, facts.session):
             if part is None or part.data is None:
                 continue
-            earlier = first.setdefault(part.data, facts)
-            if earlier is not facts and _are_two(earlier, facts):
+            before = first.setdefault(hash(part.data), place)
+            if before == place:
+                continue
+            earlier = every[before]
+            if any(_data(p) == part.data for p in (earlier.nonce, earlier.identity, earlier.session)) and _are_two(
+                earlier, facts
+            ):
                 again.append((part, earlier))
         if again:
             yield _told(facts, again)
