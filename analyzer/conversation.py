@@ -6,16 +6,18 @@ rules and the reports ask for, and its size no longer depends on how long the co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
 from pickle import HIGHEST_PROTOCOL, Pickler, Unpickler
 from struct import Struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from zlib import compressobj, decompressobj
 
 from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
+from analyzer.cold import COLD, WARM_ONES, packed, unpacked
 from analyzer.copies import COPY_NS
 from analyzer.frames import Frame
 from analyzer.handshake import Part, TurnReader
@@ -113,8 +115,11 @@ class Conversation:
     """One TCP connection, from its SYN (or the first packet in the capture) to its end."""
 
     __slots__ = (
+        "__weakref__",
         "_edges",
         "_frozen",
+        "_packed",
+        "_reached",
         "_reading",
         "closings",
         "connected",
@@ -182,6 +187,8 @@ class Conversation:
         self.recognised: Recognition | None = None  # what its two ends can be
         self._edges = b""
         self._frozen: bytes | None = None
+        self._packed: bytes | None = None
+        self._reached: str | None = None  # once nothing more comes
         self._reading: _Reading | None = (reading := _Reading(self))
         self.device_side, self.server_side = reading.device.side, reading.server.side
 
@@ -212,6 +219,39 @@ class Conversation:
     def stored_size(self) -> int:
         """Bytes in which it is stored, 0 while it is not."""
         return len(self._frozen or b"")
+
+    # -- the long time after its end --------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Say that all is known of it: it is finished, and of which kind. It must not be changed any more."""
+        self._reached = self.reached
+        WARM_ONES.hold(self)
+
+    def cool(self) -> None:
+        """Shrink to a fraction, until somebody asks for more than is at hand then."""
+        if self._packed is None:
+            self._packed = packed(self)
+        with suppress(AttributeError):  # it has shrunk already
+            for name in COLD:
+                delattr(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        """Be whole again: something is asked for that `cool` has packed."""
+        if name not in COLD or self._packed is None:
+            raise AttributeError(name)
+        for own, value in zip(COLD, unpacked(self._packed, self.first_packet, self.start_ns), strict=True):
+            setattr(self, own, value)
+        WARM_ONES.hold(self)
+        return getattr(self, name)
+
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        """Travel packed."""
+        if self._reached is not None:
+            self.cool()
+        return None, {name: getattr(self, name) for name in self._travels()}
+
+    def _travels(self) -> Iterator[str]:
+        return (name for name in self.__slots__[1:] if self._packed is None or name not in COLD)
 
     def _stored(self) -> bytes:
         file = BytesIO()
@@ -615,6 +655,8 @@ class Conversation:
     @property
     def reached(self) -> str:
         """How far the connection got, by what the bytes prove (missing ones included when acknowledged)."""
+        if self._reached is not None:
+            return self._reached
         if self.kind not in ("spark", "empty"):
             return "connected"
         device, server = self.device_side, self.server_side

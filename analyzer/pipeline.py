@@ -161,9 +161,9 @@ class Analysis:
         if conversation.kind == "spark":
             for side in conversation.sides.values():
                 side.opening = b""  # random bytes that nobody quotes
-        if self._decryption is None:
-            return
-        self._remember(conversation, self._decryption.end(conversation))
+        if self._decryption is not None:
+            self._remember(conversation, self._decryption.end(conversation))
+        conversation.settle()
 
     def _remember(self, conversation: Conversation, goes_on_with: tuple[SessionKey, bytes] | None) -> None:
         if goes_on_with is not None:

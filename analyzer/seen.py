@@ -141,7 +141,7 @@ class Side:
 
     def kept(self) -> Side:
         """Return what is kept when nothing more comes. Connections that are alike share what they have in common."""
-        self.quality = _shared(self.quality.counts)
+        self.quality = shared_quality(self.quality.counts)
         self.round_trips.pack()
         if self.round_trips.least is None:
             self.round_trips = NO_TRIPS
@@ -153,5 +153,6 @@ NOTHING: Final = Side(round_trips=NO_TRIPS)
 
 
 @lru_cache(maxsize=1024)
-def _shared(counts: tuple[int, ...]) -> Quality:
+def shared_quality(counts: tuple[int, ...]) -> Quality:
+    """Return one object for all that have the same counts; it must not be changed."""
     return Quality(*counts)

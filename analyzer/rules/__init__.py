@@ -64,35 +64,53 @@ SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
 
 
 def judge(trace: Trace) -> None:
-    """Run every rule and put the folded findings, worst first, into the trace."""
-    places = None
-    if trace.keys:
-        from analyzer.rules.keys import Places, explain_stops  # noqa: PLC0415 - most captures come without keys
+    """Run every rule and put the folded findings, worst first, into the trace.
 
-        places = Places(trace)
+    Each conversation is looked at once, by all rules that need no other, and its facts are let go: those of all of
+    them together would take more room than what they tell of.
+    """
+    places, beside = None, BESIDE
+    if trace.keys:
+        from analyzer.rules import keys as keyed  # noqa: PLC0415 - most captures come without keys
+
+        places, beside = keyed.Places(trace), (*BESIDE, *keyed.BESIDE)
     every = AllFacts(trace)
     ends = lifetime.by_ends(every)
     same = list(lifetime.same_identity(every, ends))
     if same or not trace.devices:
         trace.devices = devices_of(trace.conversations, same)
     owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
-    findings, unchecked = Folding(owners), UncheckedFolding()
-    for facts in every:
+    findings, unchecked, repeated = Folding(owners), UncheckedFolding(), repeats.Repeats(every)
+    again: list[Finding] = []
+    aside: list[tuple[Facts, Finding | NotChecked]] = []
+    for place, facts in enumerate(every):
         open_: list[NotChecked] = []
         own = judge_alone(facts, places, open_)
         if places is not None:
-            explain_stops(facts, own)
+            keyed.explain_stops(facts, own)
         findings.add(own)
         unchecked.add(open_)
-    judge_beside(every, ends, same, findings, unchecked, with_keys=places is not None)
+        again += repeated.take(place, facts)
+        aside += [(facts, said) for rule in beside for said in rule(facts)]
     open_ = []
+    own = [
+        *withdraw_each(every, lifetime.timed_out(every, ends), open_),
+        *withdraw_each(every, lifetime.forgotten(every, ends), open_),
+        *same,
+        *again,
+    ]
+    for facts, said in aside:
+        if isinstance(said, NotChecked):
+            open_.append(said)
+        elif not findings.knows(said):  # else it would be folded into what is told already of the same device
+            own += withdraw(facts, [said], open_)
     left = withdraw_each(every, device.left_open(trace), open_)
     device.tell_restarts(trace, left)
     device.tell_loops(left)
-    findings.add(left)
+    findings.add((*own, *left))
     unchecked.add(open_)
-    for rule in (capture.capture_damage, capture.offload, capture.no_spark, capture.coap_over_udp):
-        findings.add(rule(trace))
+    for rule_of_all in (capture.capture_damage, capture.offload, capture.no_spark, capture.coap_over_udp):
+        findings.add(rule_of_all(trace))
     trace.findings = sorted(findings.folded(), key=lambda finding: finding.rank)
     explain(trace.findings)
     trace.not_checked = unchecked.folded()
@@ -119,37 +137,3 @@ def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]
                 if finding.code == "SPK001":
                     proof_of_health(facts, secrets, finding)
     return own
-
-
-def judge_beside(
-    every: AllFacts,
-    ends: lifetime.ByEnds,
-    same: list[Finding],
-    findings: Folding,
-    unchecked: UncheckedFolding,
-    *,
-    with_keys: bool,
-) -> None:
-    """Add what stands beside the verdict on each conversation, and what several of them tell together."""
-    beside = BESIDE
-    if with_keys:
-        from analyzer.rules import keys as keyed  # noqa: PLC0415 - loaded by `judge`
-
-        beside = (*BESIDE, *keyed.BESIDE)
-    open_: list[NotChecked] = []
-    own = [
-        *withdraw_each(every, lifetime.timed_out(every, ends), open_),
-        *withdraw_each(every, lifetime.forgotten(every, ends), open_),
-        *same,
-        *repeats.repeated(every),
-    ]
-    for facts in every:
-        for rule in beside:
-            for said in rule(facts):
-                if isinstance(said, NotChecked):
-                    open_.append(said)
-                elif not findings.knows(said):  # else it would be folded into what is told already
-                    own += withdraw(facts, [said], open_)
-        unchecked.add(open_)
-        open_ = []
-    findings.add(own)

@@ -225,8 +225,13 @@ class AllFacts(Sequence[Facts]):
     """The facts of all conversations, made when they are asked for: they take more room than what they tell of."""
 
     def __init__(self, trace: Trace) -> None:
-        self._trace = trace
+        self.trace = trace
         self._again = dialled_again(trace)
+        self._places = {} if len(trace.conversations) > 1 else {c.number: 0 for c in trace.conversations}
+
+    def of(self, number: int) -> Facts:
+        """Return the facts of the conversation with this number."""
+        return self[self._places.get(number, number - 1)]
 
     def __len__(self) -> int:
         return len(self._again)
@@ -240,11 +245,11 @@ class AllFacts(Sequence[Facts]):
     def __getitem__(self, index: int | slice) -> Facts | list[Facts]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        return Facts(self._trace.conversations[index], self._trace, self._again[index])
+        return Facts(self.trace.conversations[index], self.trace, self._again[index])
 
     def __iter__(self) -> Iterator[Facts]:
-        for c, again in zip(self._trace.conversations, self._again, strict=True):
-            yield Facts(c, self._trace, again)
+        for c, again in zip(self.trace.conversations, self._again, strict=True):
+            yield Facts(c, self.trace, again)
 
 
 def dialled_again(trace: Trace) -> list[int | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import Final
@@ -17,7 +17,7 @@ from analyzer.catalogue import PING_AFTER
 from analyzer.findings import Confidence, Evidence, Finding
 from analyzer.network.units import address_text
 from analyzer.rules.device import GONE
-from analyzer.rules.facts import AT_ONCE, NS, Facts
+from analyzer.rules.facts import AT_ONCE, NS, AllFacts, Facts
 from analyzer.rules.session import GIVEN_UP_AFTER, GIVEN_UP_TRIES
 from analyzer.seen import Closing
 from analyzer.streams import Sender
@@ -59,7 +59,7 @@ ByEnds = Mapping[Ends, "array[int]"]
 """By device and server, the places of their sessions among all."""
 
 
-def by_ends(every: Sequence[Facts]) -> ByEnds:
+def by_ends(every: AllFacts) -> ByEnds:
     """Return the sessions that came up."""
     groups: dict[Ends, array[int]] = {}
     for place, facts in enumerate(every):
@@ -72,7 +72,7 @@ def by_ends(every: Sequence[Facts]) -> ByEnds:
 # -- the device says nothing ---------------------------------------------------------------------------------------
 
 
-def timed_out(every: Sequence[Facts], ends: ByEnds) -> Iterator[Finding]:
+def timed_out(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     """SPK504: the server closes after a silence of the device in which a ping was due.
 
     Likely when the silence is as long as a limit of the server; strong when the same silence ends several
@@ -149,7 +149,7 @@ class _Cut:
     reset: int | None  # packet
 
 
-def forgotten(every: Sequence[Facts], ends: ByEnds) -> Iterator[Finding]:
+def forgotten(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     """SPK506: what the device says after a silence gets nowhere, on each connection.
 
     Likely for one reset that has not the server's time-to-live; strong when it is the same on several connections. A
@@ -242,7 +242,7 @@ def _dropped(one: _Cut, times: int) -> Finding:
 # -- two of them ---------------------------------------------------------------------------------------------------
 
 
-def same_identity(every: Sequence[Facts], ends: ByEnds) -> Iterator[Finding]:
+def same_identity(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     """SPK507: one ID at two addresses that are alive at the same time.
 
     Certain by the IDs in two logins that a key opens, strong by announcements from two network cards, likely by logins
@@ -296,14 +296,14 @@ def _identity(facts: Facts) -> str | None:
     return identity.device_id if identity is not None and identity.nonce_matches is not False else None
 
 
-def _same_in_logins(every: Sequence[Facts]) -> Iterator[Told]:
+def _same_in_logins(every: AllFacts) -> Iterator[Told]:
     """With the server's private key: the same ID in both, and the earlier device still there when the later logs in.
 
     A device that moved to another network has left its old address; it cannot answer there any more.
     """
     by_id: dict[str, array[int]] = {}
     addresses: dict[str, bytes | None] = {}  # of each ID: the only one, None when there are several
-    for place, facts in enumerate(every):
+    for place, facts in enumerate(every if every.trace.keys else ()):
         if (device_id := _identity(facts)) is not None:
             by_id.setdefault(device_id, array("L")).append(place)
             address = facts.conversation.device.address
@@ -343,12 +343,10 @@ def _same_in_logins(every: Sequence[Facts]) -> Iterator[Told]:
                 del latest[next(iter(latest))]
 
 
-def _same_announced(every: Sequence[Facts]) -> Iterator[Told]:
+def _same_announced(every: AllFacts) -> Iterator[Told]:
     """Announcements in the device's own network: one ID from two addresses and two network cards."""
-    if not every:
-        return
     by_id = defaultdict(list)
-    for told in every[0].trace.background.announcements.values():
+    for told in every.trace.background.announcements.values():
         if told.mac is not None:
             by_id[told.device_id].append(told)
     for device_id, tellers in by_id.items():
@@ -369,7 +367,7 @@ def _same_announced(every: Sequence[Facts]) -> Iterator[Told]:
                 )
 
 
-def _in_turn(every: Sequence[Facts], ends: ByEnds) -> Iterator[Told]:
+def _in_turn(every: AllFacts, ends: ByEnds) -> Iterator[Told]:
     """Without keys: each login of one is followed at once by the server's close of the other's session."""
     logins: list[tuple[int, int, int]] = []
     ended: list[int] = []

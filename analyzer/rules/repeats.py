@@ -19,26 +19,30 @@ WHAT: Final = {"nonce": "the greeting", "identity": '"who I am"', "session": "th
 BECAUSE_REPEATED: Final = "that these bytes come twice: played back, made by an imitation, or not random."
 
 
-def repeated(every: Sequence[Facts]) -> Iterator[Finding]:
-    """Compare the parts of each login with all those before it.
+class Repeats:
+    """Compares the parts of each login with all those before it.
 
-    What is kept of each distinct part is the first login that had it, so both time and memory are linear.
+    What is kept of each distinct part is its hash and the first login that had it, so both time and memory are linear.
     """
-    first: dict[int, int] = {}  # the place of the first that had them, by the hash of the bytes
-    for place, facts in enumerate(every):
+
+    def __init__(self, every: Sequence[Facts]) -> None:
+        self._every = every
+        self._first: dict[int, int] = {}  # the place of the first login that had them, by the hash of the bytes
+
+    def take(self, place: int, facts: Facts) -> Iterator[Finding]:
+        """Look at the next connection, the one with this place among all."""
         if not facts.is_spark:
-            continue
+            return
         again = []
         for part in (facts.nonce, facts.identity, facts.session):
             if part is None or part.data is None:
                 continue
-            before = first.setdefault(hash(part.data), place)
+            before = self._first.setdefault(hash(part.data), place)
             if before == place:
                 continue
-            earlier = every[before]
-            if any(_data(p) == part.data for p in (earlier.nonce, earlier.identity, earlier.session)) and _are_two(
-                earlier, facts
-            ):
+            earlier = self._every[before]
+            same = any(_data(p) == part.data for p in (earlier.nonce, earlier.identity, earlier.session))
+            if same and _are_two(earlier, facts):
                 again.append((part, earlier))
         if again:
             yield _told(facts, again)
