@@ -19,7 +19,7 @@ from weakref import ref
 from analyzer.frames import LostBoundary
 from analyzer.handshake import STEPS, Part
 from analyzer.misparse.words import NO_ROWS, RowsSeen
-from analyzer.seen import NO_TRIPS, NOTHING, Closing, FrameSeen, Seen, Side, shared_quality
+from analyzer.seen import NO_FRAMES, NO_TRIPS, NOTHING, Closing, FrameSeen, Kept, Seen, Side, shared_quality
 from analyzer.spread import Spread
 from analyzer.streams import Sender
 
@@ -40,25 +40,6 @@ MEMORY: Final = 5
 _DEVICE, _SERVER = Sender
 SIZE: Final = 3
 """Bytes that tell how long the deflated part is."""
-COLD: Final = (
-    "_edges",
-    "closings",
-    "connected",
-    "dead_frames",
-    "framed",
-    "holes",
-    "nonce_acked",
-    "reply_acked",
-    "rows",
-    "server_hello",
-    "syn_ack",
-    "syn_count",
-    "syns",
-    "device_side",
-    "server_side",
-)
-"""What a conversation has of these is packed. What it keeps beside is what most questions are about, and what is
-nothing, or shared, in nearly all: an update, what keys told."""
 _Values = tuple[Any, ...]
 
 
@@ -82,11 +63,11 @@ WARM_ONES: Final = Warm()
 
 
 def packed(c: Conversation) -> bytes:
-    """Return what `unpacked` makes the same values of, those of `COLD`."""
+    """Return all that is `Kept` of a conversation."""
     zero, raw = (c.first_packet, c.start_ns), list[bytes]()
     rare = c.dead_frames, c.holes, c.device_side.lost, c.server_side.lost
     values = (
-        c._edges,
+        c.kept.edges,
         tuple([_closing(one, *zero) for one in c.closings]),
         _seen(c.connected, *zero),
         bytes(c.framed),
@@ -106,8 +87,8 @@ def packed(c: Conversation) -> bytes:
     return b"".join((len(plain).to_bytes(SIZE, "little"), plain, *raw))
 
 
-def unpacked(blob: bytes, packet: int, time_ns: int) -> _Values:
-    """Return the values of `COLD` in their order. ``packet`` and ``time_ns`` are those with which it began."""
+def unpacked(blob: bytes, packet: int, time_ns: int) -> Kept:
+    """Return what was packed. ``packet`` and ``time_ns`` are those with which the conversation began."""
     at = SIZE + int.from_bytes(blob[:SIZE], "little")
     plain = zlib.decompressobj(RAW, zdict=_pattern()).decompress(blob[SIZE:at])
     edges, closings, connected, framed, nonce, reply, rows, hello, syn_ack, count, syns, device, server, rare = (
@@ -116,22 +97,22 @@ def unpacked(blob: bytes, packet: int, time_ns: int) -> _Values:
     dead, holes, lost, others = pickle.loads(rare) if rare is not None else ((), (), (), ())  # noqa: S301 - likewise
     again = _Unpacking(blob, at, packet, time_ns)
     seen = again.seen
-    return (
-        edges,
+    return Kept(
         tuple([again.closing(*told) for told in closings]),
         seen(connected),
         dead,
-        framed,
+        again.side(device, _DEVICE, lost),
+        bytearray(framed) if framed else NO_FRAMES,
         holes,
         seen(nonce),
         seen(reply),
         RowsSeen(*rows) if rows is not None else NO_ROWS,
         None if hello is None else FrameSeen(_SERVER, *hello),
+        again.side(server, _SERVER, others),
         seen(syn_ack),
         count,
-        tuple(map(seen, syns)),
-        again.side(device, _DEVICE, lost),
-        again.side(server, _SERVER, others),
+        tuple([again.packet(syn) for syn in syns]),
+        edges,
     )
 
 
@@ -145,7 +126,10 @@ class _Unpacking:
         self._packet, self._time_ns = packet, time_ns
 
     def seen(self, values: _Values | None) -> Seen | None:
-        return None if values is None else Seen(self._packet + values[0], self._time_ns + values[1], values[2])
+        return None if values is None else self.packet(values)
+
+    def packet(self, values: _Values) -> Seen:
+        return Seen(self._packet + values[0], self._time_ns + values[1], values[2])
 
     def closing(self, is_device: bool, how: str, after: int, later: int, ttl: int) -> Closing:
         return Closing(_DEVICE if is_device else _SERVER, how, self._packet + after, self._time_ns + later, ttl)

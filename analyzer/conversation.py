@@ -6,23 +6,24 @@ rules and the reports ask for, and its size no longer depends on how long the co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from io import BytesIO
+from operator import attrgetter
 from pickle import HIGHEST_PROTOCOL, Pickler, Unpickler
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from zlib import compressobj, decompressobj
 
 from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
-from analyzer.cold import COLD, WARM_ONES, packed, unpacked
+from analyzer.cold import WARM_ONES, packed, unpacked
 from analyzer.copies import COPY_NS
 from analyzer.frames import Frame
 from analyzer.handshake import Part, TurnReader
 from analyzer.lane import Lane
-from analyzer.misparse.words import NO_ROWS, RowWords
+from analyzer.misparse.words import RowsSeen, RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment
 from analyzer.seen import (
     FIRST,
@@ -32,10 +33,11 @@ from analyzer.seen import (
     FRAMES_HELD,
     LAST,
     LAST_FRAMES,
-    NOTHING,
+    NO_FRAMES,
     Closing,
     Endpoint,
     FrameSeen,
+    Kept,
     Seen,
     Side,
     frame_kind,
@@ -73,13 +75,18 @@ HOLES: Final = 1000
 DEAD_FRAMES: Final = 1000
 """Dead-key frames that are listed per conversation; further ones are counted. A device sends three a minute."""
 
-_NO_FRAMES: Final = bytearray()
+KEPT: Final = tuple(field.name for field in fields(Kept) if field.name != "edges")
 
 Edge = tuple[int | None, int, int | None]
 """Of one direction: sequence number of the first byte, offset behind the furthest byte, offset of the FIN."""
 _NEVER: Final = -(1 << 63)
 _EDGES: Final = Struct("<8q")
 """The initial number (-1 for none) and the edge of either end: what late packets are known by."""
+
+
+def _of_kept(name: str) -> property:
+    """Return what stands for an attribute of `Kept` on its conversation."""
+    return property(attrgetter(f"kept.{name}"))
 
 
 class StreamTap(Protocol):
@@ -116,41 +123,27 @@ class Conversation:
 
     __slots__ = (
         "__weakref__",
-        "_edges",
         "_frozen",
         "_packed",
         "_reached",
         "_reading",
-        "closings",
-        "connected",
-        "dead_frames",
         "dead_words",
         "device",
-        "device_side",
         "end_ns",
         "finished",
         "first_packet",
-        "framed",
         "hole_count",
-        "holes",
+        "kept",
         "kind",
         "last_packet",
         "lingering",
         "messages",
-        "nonce_acked",
         "number",
         "on_frame",
         "recognised",
-        "reply_acked",
-        "rows",
         "secrets",
         "server",
-        "server_hello",
-        "server_side",
         "start_ns",
-        "syn_ack",
-        "syn_count",
-        "syns",
         "tap",
         "watch",
     )
@@ -161,36 +154,42 @@ class Conversation:
         self.server = server
         self.first_packet = self.last_packet = segment.number
         self.start_ns = self.end_ns = segment.time_ns
-        self.syns: Sequence[Seen] = ()
-        self.syn_count = 0
-        self.syn_ack: Seen | None = None
-        self.connected: Seen | None = None
-        self.closings: Sequence[Closing] = ()
-        self.holes: Sequence[Hole] = ()
+        self.kept = Kept()
         self.hole_count = 0
-        self.reply_acked: Seen | None = None  # the device's acknowledgement of all 384 bytes
-        self.nonce_acked: Seen | None = None
-        self.server_hello: FrameSeen | None = None
-        """The server's first frame, None when it is not among the first of both."""
-        self.framed = bytearray()  # the frames of `first_frames` and `last_frames`, packed
         self.dead_words: tuple[str, ...] = ()
-        self.dead_frames: Sequence[FrameSeen] = ()
         self.watch = SessionWatch()
-        self.rows = NO_ROWS  # what Wireshark would show as CoAP
         self.kind = "empty"
         self.finished = False
         self.lingering = False  # closed, but open for late packets
         self.on_frame: Callable[[Conversation, Frame], str | None] | None = None
         self.tap: StreamTap | None = None
         self.secrets: Secrets | None = None  # what keys told, when there were any
-        self.messages: list[SparkMessage] = []
+        self.messages: list[SparkMessage] = ()  # type: ignore[assignment]  # a sequence is all that anybody needs
         self.recognised: Recognition | None = None  # what its two ends can be
-        self._edges = b""
         self._frozen: bytes | None = None
         self._packed: bytes | None = None
         self._reached: str | None = None  # once nothing more comes
         self._reading: _Reading | None = (reading := _Reading(self))
-        self.device_side, self.server_side = reading.device.side, reading.server.side
+        self.kept.device_side, self.kept.server_side = reading.device.side, reading.server.side
+
+    if TYPE_CHECKING:
+        closings: Sequence[Closing]
+        connected: Seen | None
+        dead_frames: Sequence[FrameSeen]
+        device_side: Side
+        framed: bytearray
+        holes: Sequence[Hole]
+        nonce_acked: Seen | None
+        reply_acked: Seen | None
+        rows: RowsSeen
+        server_hello: FrameSeen | None
+        server_side: Side
+        syn_ack: Seen | None
+        syn_count: int
+        syns: Sequence[Seen]
+    else:
+        closings, connected, dead_frames, device_side, framed, holes, nonce_acked = map(_of_kept, KEPT[:7])
+        reply_acked, rows, server_hello, server_side, syn_ack, syn_count, syns = map(_of_kept, KEPT[7:])
 
     @property
     def sides(self) -> dict[Sender, Side]:
@@ -204,16 +203,19 @@ class Conversation:
         if self._reading is not None:
             packer = compressobj(1, zdict=_pattern())
             self._frozen = packer.compress(self._stored()) + packer.flush()
-            self._reading, self.watch, self.framed = None, NOTHING_SEEN, _NO_FRAMES
-            self.device_side = self.server_side = NOTHING
+            self._reading, self.watch = None, NOTHING_SEEN
+            del self.kept
 
     def thaw(self) -> None:
         """Be again what it was before `freeze`."""
         if self._frozen is not None:
-            stored = decompressobj(zdict=_pattern()).decompress(self._frozen)
-            self._reading, self.watch, self.framed = _Thawer(BytesIO(stored), self).load()
-            self.device_side, self.server_side = self._live.device.side, self._live.server.side
+            self._reading, self.watch, self.kept = self._thawed(self._frozen)
             self._frozen = None
+
+    def _thawed(self, frozen: bytes) -> tuple[_Reading, SessionWatch, Kept]:
+        stored = decompressobj(zdict=_pattern()).decompress(frozen)
+        what: tuple[_Reading, SessionWatch, Kept] = _Thawer(BytesIO(stored), self).load()
+        return what
 
     @property
     def stored_size(self) -> int:
@@ -232,32 +234,32 @@ class Conversation:
         if self._packed is None:
             self._packed = packed(self)
         with suppress(AttributeError):  # it has shrunk already
-            for name in COLD:
-                delattr(self, name)
+            del self.kept
 
     def __getattr__(self, name: str) -> Any:
         """Be whole again: something is asked for that `cool` has packed."""
-        if name not in COLD or self._packed is None:
+        if name == "kept" and self._frozen is not None:
+            return self._thawed(self._frozen)[2]
+        if name != "kept" or self._packed is None:
             raise AttributeError(name)
-        for own, value in zip(COLD, unpacked(self._packed, self.first_packet, self.start_ns), strict=True):
-            setattr(self, own, value)
+        self.kept = unpacked(self._packed, self.first_packet, self.start_ns)
         WARM_ONES.hold(self)
-        return getattr(self, name)
+        return self.kept
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
         """Travel packed."""
         if self._reached is not None:
             self.cool()
-        return None, {name: getattr(self, name) for name in self._travels()}
-
-    def _travels(self) -> Iterator[str]:
-        return (name for name in self.__slots__[1:] if self._packed is None or name not in COLD)
+        travels = (
+            self.__slots__[1:] if self._packed is None else [name for name in self.__slots__[1:] if name != "kept"]
+        )
+        return None, {name: getattr(self, name) for name in travels}
 
     def _stored(self) -> bytes:
         file = BytesIO()
         pickler = Pickler(file, HIGHEST_PROTOCOL)
         pickler.dispatch_table = {Conversation: lambda _: (_whose, ())}
-        pickler.dump((self._reading, self.watch, self.framed))
+        pickler.dump((self._reading, self.watch, self.kept))
         return file.getvalue()
 
     # -- what the tracker asks ------------------------------------------------------------------------------
@@ -350,7 +352,7 @@ class Conversation:
 
     def _edge(self, sender: Sender) -> Edge:
         if self._reading is None:
-            base, end, fin_offset = _EDGES.unpack(self._edges)[1 + 4 * (sender is _SERVER) :][:3]
+            base, end, fin_offset = _EDGES.unpack(self.kept.edges)[1 + 4 * (sender is _SERVER) :][:3]
             return (None if base < 0 else base), end, (None if fin_offset == _NEVER else fin_offset)
         stream = self._reading.lane(sender).stream
         return stream.base, max(stream.next, stream.highest), stream.fin_offset
@@ -406,7 +408,7 @@ class Conversation:
         peer.poll(number, time_ns)
         if segment.length and not flags & RST:
             if self.connected is None:
-                self.connected = seen
+                self.kept.connected = seen
             if side.first_data is None:
                 side.first_data, side.first_size = seen, segment.length
             lane.last_data = mark
@@ -465,15 +467,15 @@ class Conversation:
             other.stream.start_at(segment.ack, certain=True)
             other.turn.begin()
             if self.syn_ack is None:
-                self.syn_ack = seen
+                self.kept.syn_ack = seen
                 if self.syn_count == 1 and not reading.opening_untimed:
                     own.side.round_trips.add(seen.time_ns - self.syns[0].time_ns)
             else:
                 reading.opening_untimed = True
             return
-        self.syn_count += 1
+        self.kept.syn_count += 1
         if len(self.syns) < SYNS:
-            self.syns = (*self.syns, seen)
+            self.kept.syns = (*self.syns, seen)
 
     def _start_without_syn(self, lane: Lane) -> None:
         """The first number of a direction comes from something else than its SYN: how it begins is to be seen."""
@@ -485,7 +487,7 @@ class Conversation:
             return
         reading = self._live
         if self.connected is None and not self.midway:
-            self.connected = seen  # only who has the SYN-ACK can acknowledge anything
+            self.kept.connected = seen  # only who has the SYN-ACK can acknowledge anything
             if self.syn_ack is not None and not reading.opening_untimed and not segment.length:
                 self.device_side.round_trips.add(seen.time_ns - self.syn_ack.time_ns)
         if len(reading.early_acks) < EARLY_ACKS:
@@ -499,15 +501,15 @@ class Conversation:
         for ack, seen in reading.early_acks:
             acked = before + min(stream.offset_of(ack), stream.acked)
             if self.nonce_acked is None and acked >= NONCE_SIZE:
-                self.nonce_acked = seen
+                self.kept.nonce_acked = seen
             if self.reply_acked is None and acked >= NONCE_SIZE + SESSION_SIZE:
-                self.reply_acked = seen
+                self.kept.reply_acked = seen
         reading.early_acks.clear()
 
     def _close(self, sender: Sender, how: str, seen: Seen) -> None:
         known = any(c.sender is sender and c.how == how for c in self.closings)
         if not known and len(self.closings) < CLOSINGS:
-            self.closings = (*self.closings, Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
+            self.kept.closings = (*self.closings, Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
 
     def take_hole(self, hole: Hole) -> None:
         """List a hole. What was acknowledged in steps is one hole if nothing was captured between them."""
@@ -520,7 +522,7 @@ class Conversation:
         last_hole[hole.sender] = hole = replace(hole)
         self.hole_count += 1
         if len(self.holes) < HOLES:
-            self.holes = (*self.holes, hole)
+            self.kept.holes = (*self.holes, hole)
 
     def take_frame(self, frame: Frame) -> None:
         """Take the next frame of a sender, as it is cut."""
@@ -536,7 +538,7 @@ class Conversation:
         """Remember a frame that is already counted among its sender's."""
         framed, dead = self.framed, seen.dead
         if len(framed) < FIRST and self.server_hello is None and seen.sender is _SERVER:
-            self.server_hello = seen
+            self.kept.server_hello = seen
         if len(framed) >= FRAMES_HELD:
             del framed[FIRST:-LAST]
         if dead and dead not in self.dead_words:
@@ -550,7 +552,7 @@ class Conversation:
             return
         (self.device_side if seen.sender is _DEVICE else self.server_side).dead += 1
         if len(self.dead_frames) < DEAD_FRAMES:
-            self.dead_frames = (*self.dead_frames, seen)
+            self.kept.dead_frames = (*self.dead_frames, seen)
 
     def finish(self) -> None:
         """Close the books: deliver what waited, keep the results as small as they get, let all else go."""
@@ -570,14 +572,14 @@ class Conversation:
             isn = reading.isn.get(lane.sender)
             edges += (-1 if isn is None else isn, -1 if base is None else base, end)
             edges.append(_NEVER if fin_offset is None else fin_offset)
-        self._edges = _EDGES.pack(*edges)
-        self.device_side, self.server_side = reading.device.side.kept(), reading.server.side.kept()
+        self.kept.edges = _EDGES.pack(*edges)
+        self.kept.device_side, self.kept.server_side = reading.device.side.kept(), reading.server.side.kept()
         framed = self.framed
         if len(framed) > FIRST + LAST:
             del framed[FIRST:-LAST]
-        self.framed = bytearray(framed) if framed else _NO_FRAMES  # without the room for more
+        self.kept.framed = bytearray(framed) if framed else NO_FRAMES  # without the room for more
         self.watch = self.watch.finish()
-        self.rows = reading.rows.finish()
+        self.kept.rows = reading.rows.finish()
         self.finished = True
         self._reading = None
         self.on_frame = self.tap = None
@@ -611,7 +613,7 @@ class Conversation:
         """The TCP sequence numbers of the SYNs in the capture, by end."""
         if self._reading is not None:
             return dict(self._reading.isn)
-        known = _EDGES.unpack(self._edges)
+        known = _EDGES.unpack(self.kept.edges)
         return {sender: number for sender, number in ((_DEVICE, known[0]), (_SERVER, known[4])) if number >= 0}
 
     @property

@@ -81,7 +81,6 @@ def judge(trace: Trace) -> None:
         trace.devices = devices_of(trace.conversations, same)
     owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
     findings, unchecked, repeated = Folding(owners), UncheckedFolding(), repeats.Repeats(every)
-    again: list[Finding] = []
     aside: list[tuple[Facts, Finding | NotChecked]] = []
     for place, facts in enumerate(every):
         open_: list[NotChecked] = []
@@ -90,14 +89,14 @@ def judge(trace: Trace) -> None:
             keyed.explain_stops(facts, own)
         findings.add(own)
         unchecked.add(open_)
-        again += repeated.take(place, facts)
+        repeated.take(place, facts)
         aside += [(facts, said) for rule in beside for said in rule(facts)]
     open_ = []
     own = [
         *withdraw_each(every, lifetime.timed_out(every, ends), open_),
         *withdraw_each(every, lifetime.forgotten(every, ends), open_),
         *same,
-        *again,
+        *repeated.found(),
     ]
     for facts, said in aside:
         if isinstance(said, NotChecked):

@@ -14,7 +14,7 @@ from analyzer.gaps import Gap
 from analyzer.handshake import Part
 from analyzer.recognition.timers import Timers
 from analyzer.rules import words
-from analyzer.seen import Closing
+from analyzer.seen import Closing, Side
 from analyzer.streams import HoleReason, Sender
 from analyzer.trace import Trace
 from analyzer.wording import duration, number, packets
@@ -32,19 +32,36 @@ class Facts:
     trace: Trace
     dialled_again: int | None = None  # when (ns) the device began its next connection to this server
 
-    def __post_init__(self) -> None:
-        c = self.conversation
-        self.nonce: Part | None = c.part("nonce")
-        self.identity: Part | None = c.part("identity")
-        self.session: Part | None = c.part("session")
-        self.device = c.device_side
-        self.server = c.server_side
+    @cached_property
+    def nonce(self) -> Part | None:
+        """The greeting, as far as it got."""
+        return self.conversation.part("nonce")
+
+    @cached_property
+    def identity(self) -> Part | None:
+        """The device's "who I am", as far as it got."""
+        return self.conversation.part("identity")
+
+    @cached_property
+    def session(self) -> Part | None:
+        """The reply, as far as it got."""
+        return self.conversation.part("session")
+
+    @cached_property
+    def device(self) -> Side:
+        """What the device did."""
+        return self.conversation.device_side
+
+    @cached_property
+    def server(self) -> Side:
+        """What the server did."""
+        return self.conversation.server_side
 
     @cached_property
     def unseen(self) -> Sender | None:
         """The end none of whose packets were captured although the other's prove that there were some."""
         for sender in Sender:
-            seen, other = self.conversation.sides[sender], self.conversation.sides[sender.peer]
+            seen, other = (self.device, self.server) if sender is Sender.DEVICE else (self.server, self.device)
             if not seen.quality.packets and other.quality.packets and (seen.acked or seen.sent):
                 return sender
             if not seen.quality.packets and other.quality.data_segments > 0:
