@@ -91,22 +91,22 @@ def judge(trace: Trace) -> None:
         unchecked.add(open_)
         repeated.take(place, facts)
         aside += [(facts, said) for rule in beside for said in rule(facts)]
+    # What is told already of the same device would be folded into that.
+    aside = [(facts, said) for facts, said in aside if isinstance(said, NotChecked) or not findings.knows(said)]
     open_ = []
-    own = [
-        *withdraw_each(every, lifetime.timed_out(every, ends), open_),
-        *withdraw_each(every, lifetime.forgotten(every, ends), open_),
-        *same,
-        *repeated.found(),
-    ]
+    findings.add(withdraw_each(every, lifetime.timed_out(every, ends), open_))
+    findings.add(withdraw_each(every, lifetime.forgotten(every, ends), open_))
+    findings.add(same)
+    findings.add(repeated.found())
     for facts, said in aside:
         if isinstance(said, NotChecked):
             open_.append(said)
-        elif not findings.knows(said):  # else it would be folded into what is told already of the same device
-            own += withdraw(facts, [said], open_)
+        else:
+            findings.add(withdraw(facts, [said], open_))
     left = withdraw_each(every, device.left_open(trace), open_)
     device.tell_restarts(trace, left)
     device.tell_loops(left)
-    findings.add((*own, *left))
+    findings.add(left)
     unchecked.add(open_)
     for rule_of_all in (capture.capture_damage, capture.offload, capture.no_spark, capture.coap_over_udp):
         findings.add(rule_of_all(trace))
