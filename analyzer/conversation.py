@@ -202,15 +202,27 @@ class Conversation:
         """Shrink to a fraction while nothing comes. It is the tracker that must `thaw` it before anything else."""
         if self._reading is not None:
             packer = compressobj(1, zdict=_pattern())
-            self._frozen = packer.compress(self._stored()) + packer.flush()
-            self._reading, self.watch = None, NOTHING_SEEN
+            frozen = packer.compress(self._stored()) + packer.flush()
+            if self._has_no_more_to_tell:
+                on_frame = self.on_frame
+                self.finish()
+                self._packed, self.on_frame, self.finished = packed(self), on_frame, False
+            self._frozen, self._reading, self.watch = frozen, None, NOTHING_SEEN
             del self.kept
 
     def thaw(self) -> None:
         """Be again what it was before `freeze`."""
         if self._frozen is not None:
             self._reading, self.watch, self.kept = self._thawed(self._frozen)
-            self._frozen = None
+            self._frozen = self._packed = None
+
+    @property
+    def _has_no_more_to_tell(self) -> bool:
+        """Whether it brought no data so far: then it can be known already what it will be if nothing comes any more,
+        as it is with nearly all that are silent, and it need not be thawed for that.
+        """
+        streams = [lane.stream for lane in self.lanes]
+        return self.tap is None and not any(stream.highest or stream.acked or stream.waits for stream in streams)
 
     def _thawed(self, frozen: bytes) -> tuple[_Reading, SessionWatch, Kept]:
         stored = decompressobj(zdict=_pattern()).decompress(frozen)
@@ -231,6 +243,8 @@ class Conversation:
 
     def cool(self) -> None:
         """Shrink to a fraction, until somebody asks for more than is at hand then."""
+        if self._reached is None:
+            return
         if self._packed is None:
             self._packed = packed(self)
         with suppress(AttributeError):  # it has shrunk already
@@ -238,7 +252,7 @@ class Conversation:
 
     def __getattr__(self, name: str) -> Any:
         """Be whole again: something is asked for that `cool` has packed."""
-        if name == "kept" and self._frozen is not None:
+        if name == "kept" and self._frozen is not None:  # for as long as it takes to look
             return self._thawed(self._frozen)[2]
         if name != "kept" or self._packed is None:
             raise AttributeError(name)
@@ -556,6 +570,9 @@ class Conversation:
 
     def finish(self) -> None:
         """Close the books: deliver what waited, keep the results as small as they get, let all else go."""
+        if self._packed is not None and not self.finished:
+            self._frozen, self.finished, self.on_frame = None, True, None
+            return
         self.thaw()
         reading = self._reading
         if reading is None:

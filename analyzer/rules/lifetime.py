@@ -55,17 +55,45 @@ BECAUSE_SAME_ANNOUNCED: Final = "that two devices have ID {id}: both announce it
 BECAUSE_IN_TURN: Final = "that the two share an ID: at each login of one the server closes the session of the other."
 
 Ends = tuple[bytes, bytes, int]
-ByEnds = Mapping[Ends, "array[int]"]
-"""By device and server, the places of their sessions among all."""
+
+
+@dataclass(slots=True)
+class Session:
+    """What is asked of each session that came up, told by one look at it. ``place`` is its place among all.
+
+    ``quiet`` is how long the device had said nothing when the server closed for that, ``login_ns`` when the reply was
+    whole, ``closed`` says that the server closed while the device was still there.
+    """
+
+    place: int
+    quiet: int | None
+    cut: _Cut | None
+    pinged: bool
+    login_ns: int | None
+    closed: bool
+
+
+ByEnds = Mapping[Ends, list[Session]]
+"""The sessions of each device with each server."""
 
 
 def by_ends(every: AllFacts) -> ByEnds:
     """Return the sessions that came up."""
-    groups: dict[Ends, array[int]] = {}
+    groups: dict[Ends, list[Session]] = {}
     for place, facts in enumerate(every):
         c = facts.conversation
         if facts.is_spark and facts.reached == "established" and facts.unseen is None:
-            groups.setdefault((c.device.address, c.server.address, c.server.port), array("L")).append(place)
+            end, alive = facts.first_closing, facts.device.last_any
+            closed = end is not None and end.sender is Sender.SERVER and alive is not None
+            session = Session(
+                place,
+                _quiet(facts),
+                _cut_off(facts, place),
+                c.watch.pings_answered > 0,
+                facts.session.time_ns if facts.session is not None else None,
+                closed and end is not None and alive is not None and alive.time_ns >= end.time_ns,
+            )
+            groups.setdefault((c.device.address, c.server.address, c.server.port), []).append(session)
     return groups
 
 
@@ -79,9 +107,10 @@ def timed_out(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     connections. A dead path (SPK506) is excluded by the device's TCP, which goes on confirming; holes, an update
     that has just ended, and a device that has dialled again forbid the claim.
     """
-    for places in ends.values():
-        quiet = [(facts, silence) for facts in map(every.__getitem__, places) if (silence := _quiet(facts)) is not None]
-        for facts, silence in quiet:
+    for sessions in ends.values():
+        quiet = [(session.place, session.quiet) for session in sessions if session.quiet is not None]
+        for place, silence in quiet:
+            facts = every[place]
             alike = sum(abs(other - silence) <= TIMER_SLACK for _, other in quiet)
             at_limit = any(abs(silence - limit * NS) <= TIMER_SLACK for limit in facts.timers.idle)
             if alike >= TIMES or at_limit:
@@ -143,7 +172,7 @@ def _too_busy(facts: Facts, silence: int, alike: int) -> Finding:
 class _Cut:
     """A message behind a silence that got no answer but, perhaps, a reset by a third party."""
 
-    facts: Facts
+    place: int
     silence: int
     packet: int
     reset: int | None  # packet
@@ -158,24 +187,20 @@ def forgotten(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     """
     found: list[tuple[bytes, int, list[_Cut]]] = []
     answered: set[bytes] = set()
-    for (_, server, _), places in ends.items():
-        cut = []
-        for facts in map(every.__getitem__, places):
-            if facts.conversation.watch.pings_answered:
-                answered.add(server)
-            if (one := _cut_off(facts)) is not None:
-                cut.append(one)
-        if cut:
-            found.append((server, len(places), cut))
-    for server, sessions, every_cut in found:
+    for (_, server, _), sessions in ends.items():
+        if any(session.pinged for session in sessions):
+            answered.add(server)
+        if cut := [session.cut for session in sessions if session.cut is not None]:
+            found.append((server, len(sessions), cut))
+    for server, count, every_cut in found:
         cut = [one for one in every_cut if one.silence > PINGED or server not in answered]
         resets = [one for one in cut if one.reset is not None]
-        repeated = len(cut) >= TIMES and 2 * len(cut) >= sessions
+        repeated = len(cut) >= TIMES and 2 * len(cut) >= count
         for one in cut if repeated else resets:
-            yield _dropped(one, len(cut))
+            yield _dropped(every[one.place], one, len(cut))
 
 
-def _cut_off(facts: Facts) -> _Cut | None:
+def _cut_off(facts: Facts, place: int) -> _Cut | None:
     c, device, server, end = facts.conversation, facts.device, facts.server, facts.first_closing
     tried = [f for f in c.last_frames if f.sender is Sender.DEVICE]
     if not tried or _missing_since(facts, tried[-1].time_ns - IDLE):
@@ -185,7 +210,7 @@ def _cut_off(facts: Facts) -> _Cut | None:
         silence = _silence_before(facts, frame.time_ns)
         if not other_end or silence < IDLE or not 0 <= end.time_ns - frame.time_ns <= AT_ONCE:
             return None
-        return _Cut(facts, silence, frame.packet, end.packet)
+        return _Cut(place, silence, frame.packet, end.packet)
     since = device.unacked_since
     if since is None or device.acked >= device.sent or device.unacked_tries < GIVEN_UP_TRIES:
         return None
@@ -193,7 +218,7 @@ def _cut_off(facts: Facts) -> _Cut | None:
         return None
     waited = (c.closings[-1].time_ns if c.closings else facts.watched_until) - since.time_ns
     silence = _silence_before(facts, since.time_ns)
-    return _Cut(facts, silence, since.packet, None) if silence >= IDLE and waited >= 0.9 * GIVEN_UP_AFTER else None
+    return _Cut(place, silence, since.packet, None) if silence >= IDLE and waited >= 0.9 * GIVEN_UP_AFTER else None
 
 
 def _missing_since(facts: Facts, time_ns: int) -> bool:
@@ -212,8 +237,8 @@ def _silence_before(facts: Facts, time_ns: int) -> int:
     return time_ns - max(before) if before else 0
 
 
-def _dropped(one: _Cut, times: int) -> Finding:
-    facts, tries = one.facts, one.facts.device.unacked_tries
+def _dropped(facts: Facts, one: _Cut, times: int) -> Finding:
+    tries = facts.device.unacked_tries
     evidence = [
         Evidence(
             f"Packet {number(one.packet)} from the device, after {duration(one.silence)} of silence on both sides,"
@@ -369,16 +394,9 @@ def _same_announced(every: AllFacts) -> Iterator[Told]:
 
 def _in_turn(every: AllFacts, ends: ByEnds) -> Iterator[Told]:
     """Without keys: each login of one is followed at once by the server's close of the other's session."""
-    logins: list[tuple[int, int, int]] = []
-    ended: list[int] = []
-    for order, place in enumerate(chain.from_iterable(ends.values())):
-        facts = every[place]
-        if facts.session is not None:
-            logins.append((facts.session.time_ns, order, place))
-        end, alive = facts.first_closing, facts.device.last_any
-        if end is not None and end.sender is Sender.SERVER and alive is not None and alive.time_ns >= end.time_ns:
-            ended.append(place)
-    logins.sort()
+    sessions = list(chain.from_iterable(ends.values()))
+    ended = [session.place for session in sessions if session.closed]
+    logins = sorted((s.login_ns, order, s.place) for order, s in enumerate(sessions) if s.login_ns is not None)
     times = [time_ns for time_ns, _, _ in logins] if ended else []
     thrown_out: dict[bytes, int] = defaultdict(int)
     closed: dict[frozenset[bytes], list[tuple[bytes, Closing]]] = defaultdict(list)
