@@ -73,7 +73,7 @@ def packed(c: Conversation) -> bytes:
         bytes(c.framed),
         _seen(c.nonce_acked, *zero),
         _seen(c.reply_acked, *zero),
-        (c.rows.total, c.rows.packets, c.rows.line) if c.rows is not NO_ROWS else None,
+        (c.rows.total, c.rows.few, c.rows.line) if c.rows is not NO_ROWS else None,
         None if c.server_hello is None else _frame(c.server_hello),
         _seen(c.syn_ack, *zero),
         c.syn_count,

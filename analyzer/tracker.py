@@ -87,7 +87,7 @@ class Tracker:
         self._ended = ended
         self._live: dict[Flow, list[Conversation]] = {}
         self._awake: dict[int, Conversation] = {}  # those of `_live` that are not frozen, by their numbers
-        self._room = ROOM  # beyond so many, the silent ones are looked for
+        self._room = min(ROOM, READY)  # beyond so many, the silent ones are looked for
         self._past: dict[int, Conversation] = {}  # the last one of each flow that was let go, by the flow's hash
         self._ways: dict[Flow, _Way] = {}  # of the flows that have one conversation: by source and target
         self._closing: deque[tuple[int, Flow, Conversation]] = deque()
