@@ -14,7 +14,7 @@ from io import BytesIO
 from operator import attrgetter
 from pickle import HIGHEST_PROTOCOL, Pickler, Unpickler
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from zlib import compressobj, decompressobj
 
 from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
@@ -250,15 +250,17 @@ class Conversation:
         with suppress(AttributeError):  # it has shrunk already
             del self.kept
 
-    def __getattr__(self, name: str) -> Any:
-        """Be whole again: something is asked for that `cool` has packed."""
-        if name == "kept" and self._frozen is not None:  # for as long as it takes to look
-            return self._thawed(self._frozen)[2]
-        if name != "kept" or self._packed is None:
-            raise AttributeError(name)
-        self.kept = unpacked(self._packed, self.first_packet, self.start_ns)
-        WARM_ONES.hold(self)
-        return self.kept
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Kept:
+            """Be whole again: something is asked for that `cool` has packed."""
+            if name == "kept" and self._frozen is not None:  # for as long as it takes to look
+                return self._thawed(self._frozen)[2]
+            if name != "kept" or self._packed is None:
+                raise AttributeError(name)
+            self.kept = kept = unpacked(self._packed, self.first_packet, self.start_ns)
+            WARM_ONES.hold(self)
+            return kept
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
         """Travel packed."""
