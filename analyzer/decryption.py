@@ -105,7 +105,7 @@ class Decryption:
             self._open_identity(conversation, secrets)  # it came behind the reply: capture begun between SYN and nonce
         if work.log is not None and secrets is not None:
             work.log.close()
-            secrets.hellos = {sender for sender in Sender if secrets.gist.counts[sender].get("Hello")}
+            secrets.hellos = tuple(sender for sender in Sender if secrets.gist.counts[sender].get("Hello"))
         chain = self._chain(conversation)
         del self._work[conversation.number]
         address = conversation.device.address
@@ -164,10 +164,10 @@ class Decryption:
             return
         in_step = not c.midway or c.part("session") is not None
         key = secrets.session_key
-        secrets.patterns = {sender: FailurePattern() for sender in Sender}
+        patterns = secrets.patterns = {sender: FailurePattern() for sender in Sender}
         directions = work.directions = {
             sender: _Direction(sender.value, FrameDecryptor(key, in_step=in_step), pattern)
-            for sender, pattern in secrets.patterns.items()
+            for sender, pattern in patterns.items()
         }
         log = work.log = MessageLog(key.salt)
         secrets.reader, secrets.gist = log.reader, log.gist
@@ -233,7 +233,8 @@ class Decryption:
                 secrets.lost += 1
             elif len(secrets.bad_frames) < BAD_FRAMES:
                 position, behind_gap = pattern.frames - 1, direction.gap
-                secrets.bad_frames.append(BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap))
+                bad = BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap)
+                secrets.bad_frames = (*secrets.bad_frames, bad)
             return
         direction.gap = False
         if opened.whole:
