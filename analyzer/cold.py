@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from analyzer.conversation import Conversation
 
 WARM: Final = 1024
-"""Finished conversations that are objects at the same time, at some 4 kB each: all of them in nearly every capture."""
+"""Connections that came to nothing and are objects at the same time, at some 4 kB each: all of them in nearly every
+capture."""
+WARM_SESSIONS: Final = 16_384
+"""The same of sessions. More is asked of them, their messages are objects all the same, and of so many, those that are
+still open take ten times as much."""
 MARSHAL: Final = 2
 """The version of `marshal`'s format: later ones look for what occurs twice, which takes longer and saves little."""
 LEVEL: Final = 1
@@ -44,17 +48,22 @@ _Values = tuple[Any, ...]
 
 
 class Warm:
-    """The finished conversations that are objects now; beyond `WARM` the one that was so first becomes bytes again."""
+    """The finished conversations that are objects now. Of too many, the one that was so first becomes bytes again."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_others", "_sessions")
 
     def __init__(self) -> None:
-        self._held: deque[ref[Conversation]] = deque()
+        self._sessions: deque[ref[Conversation]] = deque()
+        self._others: deque[ref[Conversation]] = deque()
 
     def hold(self, conversation: Conversation) -> None:
         """Count one in that has just finished, or was just unpacked."""
-        self._held.append(ref(conversation))
-        if len(self._held) > WARM and (first := self._held.popleft()()) is not None:
+        if conversation.reached == "established":
+            held, most = self._sessions, WARM_SESSIONS
+        else:
+            held, most = self._others, WARM
+        held.append(ref(conversation))
+        if len(held) > most and (first := held.popleft()()) is not None:
             first.cool()
 
 

@@ -398,7 +398,7 @@ class Conversation:
             stream.quality.copies += 1
             stream.compare(segment)
             if flags & SYN:
-                first = self.syn_ack if flags & ACK else self.syns[0] if self.syns else None
+                first = self.kept.syn_ack if flags & ACK else self.kept.syns[0] if self.kept.syns else None
                 reading.opening_untimed |= first is not None and abs(time_ns - first.time_ns) > COPY_NS
             return
         stream.quality.packets += 1
@@ -417,13 +417,13 @@ class Conversation:
                 stream.base is None or (segment.seq - stream.base - stream.next) % SEQUENCE_SPACE == 0
             ):
                 side.round_trips.add(rtt)
-            if sender is _DEVICE and self.reply_acked is None:
+            if sender is _DEVICE and self.kept.reply_acked is None:
                 self.note_milestones(segment, seen)
         # Before the segment is taken: a keep-alive probe repeats the last byte, which may be one to give up on.
         stream.poll(number, time_ns)
         peer.poll(number, time_ns)
         if segment.length and not flags & RST:
-            if self.connected is None:
+            if self.kept.connected is None:
                 self.kept.connected = seen
             if side.first_data is None:
                 side.first_data, side.first_size = seen, segment.length
@@ -482,16 +482,16 @@ class Conversation:
         if segment.flags & ACK:
             other.stream.start_at(segment.ack, certain=True)
             other.turn.begin()
-            if self.syn_ack is None:
+            if self.kept.syn_ack is None:
                 self.kept.syn_ack = seen
-                if self.syn_count == 1 and not reading.opening_untimed:
-                    own.side.round_trips.add(seen.time_ns - self.syns[0].time_ns)
+                if self.kept.syn_count == 1 and not reading.opening_untimed:
+                    own.side.round_trips.add(seen.time_ns - self.kept.syns[0].time_ns)
             else:
                 reading.opening_untimed = True
             return
         self.kept.syn_count += 1
-        if len(self.syns) < SYNS:
-            self.kept.syns = (*self.syns, seen)
+        if len(self.kept.syns) < SYNS:
+            self.kept.syns = (*self.kept.syns, seen)
 
     def _start_without_syn(self, lane: Lane) -> None:
         """The first number of a direction comes from something else than its SYN: how it begins is to be seen."""
@@ -502,10 +502,10 @@ class Conversation:
         if segment.flags & SYN:
             return
         reading = self._live
-        if self.connected is None and not self.midway:
+        if self.kept.connected is None and not self.midway:
             self.kept.connected = seen  # only who has the SYN-ACK can acknowledge anything
-            if self.syn_ack is not None and not reading.opening_untimed and not segment.length:
-                self.device_side.round_trips.add(seen.time_ns - self.syn_ack.time_ns)
+            if self.kept.syn_ack is not None and not reading.opening_untimed and not segment.length:
+                self.kept.device_side.round_trips.add(seen.time_ns - self.kept.syn_ack.time_ns)
         if len(reading.early_acks) < EARLY_ACKS:
             reading.early_acks.append((segment.ack, seen))
         if reading.server.turn.started is not None:
@@ -516,16 +516,16 @@ class Conversation:
         stream, before = reading.server.stream, reading.server.turn.before
         for ack, seen in reading.early_acks:
             acked = before + min(stream.offset_of(ack), stream.acked)
-            if self.nonce_acked is None and acked >= NONCE_SIZE:
+            if self.kept.nonce_acked is None and acked >= NONCE_SIZE:
                 self.kept.nonce_acked = seen
-            if self.reply_acked is None and acked >= NONCE_SIZE + SESSION_SIZE:
+            if self.kept.reply_acked is None and acked >= NONCE_SIZE + SESSION_SIZE:
                 self.kept.reply_acked = seen
         reading.early_acks.clear()
 
     def _close(self, sender: Sender, how: str, seen: Seen) -> None:
-        known = any(c.sender is sender and c.how == how for c in self.closings)
-        if not known and len(self.closings) < CLOSINGS:
-            self.kept.closings = (*self.closings, Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
+        known = any(c.sender is sender and c.how == how for c in self.kept.closings)
+        if not known and len(self.kept.closings) < CLOSINGS:
+            self.kept.closings = (*self.kept.closings, Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
 
     def take_hole(self, hole: Hole) -> None:
         """List a hole. What was acknowledged in steps is one hole if nothing was captured between them."""
@@ -537,12 +537,12 @@ class Conversation:
             return
         last_hole[hole.sender] = hole = replace(hole)
         self.hole_count += 1
-        if len(self.holes) < HOLES:
-            self.kept.holes = (*self.holes, hole)
+        if len(self.kept.holes) < HOLES:
+            self.kept.holes = (*self.kept.holes, hole)
 
     def take_frame(self, frame: Frame) -> None:
         """Take the next frame of a sender, as it is cut."""
-        side = self.device_side if frame.sender is _DEVICE else self.server_side
+        side = self.kept.device_side if frame.sender is _DEVICE else self.kept.server_side
         side.frames += 1
         side.longest = max(side.longest, frame.size)
         dead = self.on_frame(self, frame) if self.on_frame else None
@@ -552,8 +552,8 @@ class Conversation:
 
     def note_frame(self, seen: FrameSeen) -> None:
         """Remember a frame that is already counted among its sender's."""
-        framed, dead = self.framed, seen.dead
-        if len(framed) < FIRST and self.server_hello is None and seen.sender is _SERVER:
+        framed, dead = self.kept.framed, seen.dead
+        if len(framed) < FIRST and self.kept.server_hello is None and seen.sender is _SERVER:
             self.kept.server_hello = seen
         if len(framed) >= FRAMES_HELD:
             del framed[FIRST:-LAST]
@@ -566,9 +566,9 @@ class Conversation:
         if not dead:
             self.watch.take(seen)
             return
-        (self.device_side if seen.sender is _DEVICE else self.server_side).dead += 1
-        if len(self.dead_frames) < DEAD_FRAMES:
-            self.kept.dead_frames = (*self.dead_frames, seen)
+        (self.kept.device_side if seen.sender is _DEVICE else self.kept.server_side).dead += 1
+        if len(self.kept.dead_frames) < DEAD_FRAMES:
+            self.kept.dead_frames = (*self.kept.dead_frames, seen)
 
     def finish(self) -> None:
         """Close the books: deliver what waited, keep the results as small as they get, let all else go."""

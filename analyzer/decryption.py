@@ -7,6 +7,7 @@ and `messages`. It is imported only when there are keys.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from analyzer.conversation import Conversation
@@ -105,7 +106,7 @@ class Decryption:
             self._open_identity(conversation, secrets)  # it came behind the reply: capture begun between SYN and nonce
         if work.log is not None and secrets is not None:
             work.log.close()
-            secrets.hellos = tuple(sender for sender in Sender if secrets.gist.counts[sender].get("Hello"))
+            secrets.hellos = _ends(*(sender for sender in Sender if secrets.gist.counts[sender].get("Hello")))
         chain = self._chain(conversation)
         del self._work[conversation.number]
         address = conversation.device.address
@@ -244,6 +245,11 @@ class Decryption:
         else:
             secrets.partly += 1
         log.append(direction.name, opened.plaintext, frame.packet, frame.time_ns, opened.missing)
+
+
+@lru_cache(maxsize=4)  # one for all sessions
+def _ends(*senders: Sender) -> frozenset[Sender]:
+    return frozenset(senders)
 
 
 def _longest_run(queue: list[Frame], sender: Sender) -> tuple[bool, list[bytes]]:

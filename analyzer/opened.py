@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +54,6 @@ class Secrets:
     lost: int = 0  # frames of which a hole left nothing
     patterns: Mapping[Sender, FailurePattern] = field(default_factory=lambda: _NO_PATTERNS)
     bad_frames: Sequence[BadFrame] = ()
-    hellos: Sequence[Sender] = ()
+    hellos: Set[Sender] = frozenset()
     reader: MessageReader | None = None
     gist: Gist = field(default_factory=lambda: _NO_MESSAGES)

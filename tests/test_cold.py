@@ -62,6 +62,7 @@ def test_no_report_shows_what_was_packed_meanwhile(keys: Path | None, monkeypatc
 
     usual = reports()
     monkeypatch.setattr(cold, "WARM", 1)
+    monkeypatch.setattr(cold, "WARM_SESSIONS", 1)
     assert reports() == usual
 
 

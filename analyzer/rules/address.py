@@ -13,6 +13,7 @@ from typing import Final
 
 from analyzer.background import MUTE, WEB_PORTS, Lookup, LookupPacket, Question
 from analyzer.catalogue import CLOUD_NAME, FALLBACK_ADDRESS, IDENTITY_SIZE, SPARK_PORT
+from analyzer.conversation import Conversation
 from analyzer.findings import Confidence, Evidence, Finding, NotChecked, RuledOut, Severity, weaker
 from analyzer.network.units import address_text, is_local
 from analyzer.rules import around, expected
@@ -103,6 +104,10 @@ def _time(p: LookupPacket) -> int:
     return p.time_ns
 
 
+def _number(c: Conversation) -> int:
+    return c.number
+
+
 def _before(facts: Facts, lookup: Lookup) -> tuple[list[LookupPacket], list[LookupPacket]]:
     """The questions that led to this attempt, and what came back before it; copies of a packet count once.
 
@@ -111,7 +116,8 @@ def _before(facts: Facts, lookup: Lookup) -> tuple[list[LookupPacket], list[Look
     c, trace = facts.conversation, facts.trace
     dialled = c.syns[0].time_ns
     since = dialled - LOOKED_UP_BEFORE
-    for index in range(c.number - 2, -1, -1):
+    # Of a trace that was reduced to some conversations, the numbers are not the places.
+    for index in range(bisect_left(trace.conversations, c.number, key=_number) - 1, -1, -1):
         earlier = trace.conversations[index]
         if earlier.start_ns < since:
             break
