@@ -230,6 +230,24 @@ class Conversation:
         return what
 
     @property
+    def incomplete(self) -> bool:
+        """Whether bytes are missing by now before others that have come: they may still be on their way."""
+        reading = self._reading
+        return reading is not None and (reading.device.stream.waits or reading.server.stream.waits)
+
+    def so_far(self) -> Conversation:
+        """Return what this conversation would be, finished, if no packet followed; this one goes on as it is."""
+        copy: Conversation = object.__new__(Conversation)
+        for name in self._travels:
+            setattr(copy, name, getattr(self, name))
+        copy.device = replace(self.device)
+        copy.on_frame = copy.tap = None
+        if self._reading is not None:
+            copy._reading, copy.watch, copy.kept = _Thawer(BytesIO(self._stored()), copy).load()
+        copy.finish()
+        return copy
+
+    @property
     def stored_size(self) -> int:
         """Bytes in which it is stored, 0 while it is not."""
         return len(self._frozen or b"")
@@ -240,6 +258,12 @@ class Conversation:
         """Say that all is known of it: it is finished, and of which kind. It must not be changed any more."""
         self._reached = self.reached
         WARM_ONES.hold(self)
+
+    def has_changed(self) -> None:
+        """Say that something of what it keeps was just changed after all, so that it is packed anew."""
+        with suppress(AttributeError):
+            object.__getattribute__(self, "kept")
+            self._packed = None
 
     def cool(self) -> None:
         """Shrink to a fraction, until somebody asks for more than is at hand then."""
@@ -266,10 +290,13 @@ class Conversation:
         """Travel packed."""
         if self._reached is not None:
             self.cool()
-        travels = (
-            self.__slots__[1:] if self._packed is None else [name for name in self.__slots__[1:] if name != "kept"]
-        )
-        return None, {name: getattr(self, name) for name in travels}
+        return None, {name: getattr(self, name) for name in self._travels}
+
+    @property
+    def _travels(self) -> list[str]:
+        """The names of what there is of it at the moment."""
+        packed = self._packed is not None or self._frozen is not None
+        return [name for name in self.__slots__[1:] if name != "kept" or not packed]
 
     def _stored(self) -> bytes:
         file = BytesIO()

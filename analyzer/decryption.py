@@ -7,8 +7,10 @@ and `messages`. It is imported only when there are keys.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from analyzer.conversation import Conversation
 from analyzer.frames import Frame
@@ -34,6 +36,19 @@ BAD_FRAMES: Final = 32
 KEY_GIVEN: Final = "the session key given"
 KEY_LOGGED: Final = "the key log"
 """What a session key that came out of no handshake is called."""
+
+
+class OpenedMessage(NamedTuple):
+    """A message as it was opened; ``missing`` bytes at its front are lost."""
+
+    direction: str
+    plaintext: bytes
+    packet: int
+    time_ns: int
+    missing: int
+
+
+Opened = Callable[[Conversation, OpenedMessage], None]
 
 
 class _Direction:
@@ -65,8 +80,10 @@ class _Opening:
 class Decryption:
     """Opens the conversations of one capture with the keys of a ring."""
 
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(self, keys: KeyRing, opened: Opened | None = None) -> None:
+        """``opened`` is told of each message as it is opened."""
         self.keys = keys
+        self._told_of = opened
         self._opener = SessionOpener(keys)
         self._work: dict[int, _Opening] = {}
         self._sessions: dict[bytes, list[Conversation]] = {}  # by device: those in use, not finished
@@ -117,6 +134,23 @@ class Decryption:
             self._sessions.pop(address, None)
             self._told.pop(address, None)
         return chain
+
+    def so_far(self, c: Conversation, finished: Conversation) -> None:
+        """Give ``finished``, which is what ``c`` would be if nothing followed, what the keys tell of it by now."""
+        work, secrets = self._work.get(c.number), c.secrets
+        if work is None or secrets is None:
+            return
+        session = c.part("session")
+        if not work.decided and secrets.offer is None and session is not None and session.complete:
+            self._open_handshake(c, secrets)  # it will not be tried again
+        told = finished.secrets = copy(secrets)
+        if told.identity is None:
+            self._open_identity(finished, told)
+        if work.log is not None:
+            log = work.log.so_far()
+            finished.messages = log  # type: ignore[assignment]  # as in `_decide`
+            told.reader, told.gist = log.reader, log.gist
+            told.hellos = {sender for sender in Sender if told.gist.counts[sender].get("Hello")}
 
     def left_behind(self, conversation: Conversation) -> tuple[SessionKey, bytes] | None:
         """Return the same as `end` for the device's connection before this one, when that is not finished yet.
@@ -245,6 +279,9 @@ class Decryption:
         else:
             secrets.partly += 1
         log.append(direction.name, opened.plaintext, frame.packet, frame.time_ns, opened.missing)
+        if self._told_of is not None:
+            message = OpenedMessage(direction.name, opened.plaintext, frame.packet, frame.time_ns, opened.missing)
+            self._told_of(c, message)
 
 
 @lru_cache(maxsize=4)  # one for all sessions

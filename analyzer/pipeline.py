@@ -6,7 +6,7 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from analyzer.background import HEARD_PORTS, Background, Held
 from analyzer.capture import Capture, Packet
@@ -15,6 +15,7 @@ from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
 from analyzer.devices import devices_of
 from analyzer.expected import ExpectedServer, parse_all, stored_servers
+from analyzer.findings import Finding
 from analyzer.frames import Frame
 from analyzer.gaps import find_gaps
 from analyzer.kinds import kind_of
@@ -27,16 +28,29 @@ from analyzer.rules import judge
 from analyzer.share import Share
 from analyzer.streams import Sender
 from analyzer.trace import Trace
-from analyzer.tracker import Tracker
+from analyzer.tracker import ToldTracker, Tracker
 
 if TYPE_CHECKING:
     from analyzer.deadkey import DeadKeys
-    from analyzer.decryption import Decryption
+    from analyzer.decryption import Decryption, OpenedMessage
     from analyzer.keys import KeyRing, SessionKey
 
 DEAD_KEYS: Final = {"zero key": "an all-zero key", "key of an earlier session": "the key of an earlier session"}
 
 Progress = Callable[[Capture, Trace], None]
+
+
+class Live(Protocol):
+    """Somebody who follows an analysis packet by packet."""
+
+    def heard(self, conversations: list[Conversation]) -> None:
+        """Take note of a packet that may belong to one of these; its number is that of what the last has heard."""
+
+    def ended(self, conversation: Conversation) -> None:
+        """Take note that nothing more comes of a conversation."""
+
+    def opened(self, c: Conversation, message: OpenedMessage) -> None:
+        """Take note of a message that a key has opened."""
 
 
 class Analysis:
@@ -50,15 +64,16 @@ class Analysis:
         begun: Callable[[Conversation], None] | None = None,
         expect_servers: Iterable[str | ExpectedServer] = (),
         share: Share | None = None,
+        live: Live | None = None,
     ) -> None:
-        """``share`` is which conversations are taken; None for all."""
+        """``share`` is which conversations are taken; None for all. ``live`` wants to be told what happens."""
         expected = parse_all(expect_servers)
         self._begun = begun
         self._decryption: Decryption | None = None
         if keys:
             from analyzer.decryption import Decryption  # noqa: PLC0415 - without keys there is nothing to open
 
-            self._decryption = Decryption(keys)
+            self._decryption = Decryption(keys, live.opened if live is not None else None)
         self._decoder = Decoder()
         stored = tuple(stored_servers(keys)) if keys else ()
         self.sieve = Sieve(HEARD_PORTS)
@@ -68,7 +83,12 @@ class Analysis:
         """Names that lookups are remembered of, besides the cloud's."""
         self._background = Background(self.names, self.sieve)
         self.sieve.skips.tells = self._background.lookup_tells
-        self._tracker = Tracker(ports, self._begin, self._end)
+        self._tracker = (
+            Tracker(ports, self._begin, self._end)
+            if live is None
+            else ToldTracker(ports, self._begin, self._end, live.heard)
+        )
+        self._live = live
         self._dead_keys: DeadKeys | None = None
         self.trace = Trace([], self._tracker.conversations, self._background, self._tracker.ports)
         self.trace.keys = keys or None
@@ -106,6 +126,41 @@ class Analysis:
         self.trace.packets += held.links.total()
         self._links.update(held.links)
         self._background.count(held)
+
+    def so_far(self, conversations: Iterable[Conversation], now_ns: int) -> tuple[Trace, list[Finding]]:
+        """Return the verdict on these conversations (finished, or from `as_if_ended`) if the capture ended at
+        ``now_ns``, and what was found in each of them, not folded. The analysis goes on.
+        """
+        whole = self.trace
+        trace = Trace(
+            whole.captures, list(conversations), self._background, whole.ports, whole.packets, whole.first_ns, now_ns
+        )
+        trace.keys, trace.expected, trace.stored = whole.keys, whole.expected, whole.stored
+        trace.devices = devices_of(trace.conversations, ())
+        recognise(trace)
+        each: list[Finding] = []
+        judge(trace, each)
+        return trace, each
+
+    def as_if_ended(self, c: Conversation) -> Conversation:
+        """Return what a conversation would be if nothing more came; itself if nothing does."""
+        if c.finished:
+            return c
+        finished = c.so_far()
+        _name_kind(finished)
+        if self._decryption is not None:
+            self._decryption.so_far(c, finished)
+        if finished.device.id is None:
+            finished.device.id = self._announced(finished)
+        return finished
+
+    def forget(self, count: int, since_ns: int) -> int:
+        """Let go of ``count`` of the oldest conversations that nothing was heard of since then. Return how many."""
+        trace = self.trace
+        begun = {c.number: at for c, at in zip(trace.conversations, self._begins, strict=True)}
+        gone = self._tracker.forget(count, since_ns)
+        self._begins = [begun[c.number] for c in trace.conversations]
+        return gone
 
     def close(self) -> Part:
         """Close all conversations: no packet follows. Return what was found in them."""
@@ -157,13 +212,12 @@ class Analysis:
             self._begun(conversation)
 
     def _end(self, conversation: Conversation) -> None:
-        conversation.kind = kind_of(conversation)
-        if conversation.kind == "spark":
-            for side in conversation.sides.values():
-                side.opening = b""  # random bytes that nobody quotes
+        _name_kind(conversation)
         if self._decryption is not None:
             self._remember(conversation, self._decryption.end(conversation))
         conversation.settle()
+        if self._live is not None:
+            self._live.ended(conversation)
 
     def _remember(self, conversation: Conversation, goes_on_with: tuple[SessionKey, bytes] | None) -> None:
         if goes_on_with is not None:
@@ -191,6 +245,13 @@ class Analysis:
         if self._decryption is not None:
             self._decryption.frame(conversation, frame)
         return None
+
+
+def _name_kind(conversation: Conversation) -> None:
+    conversation.kind = kind_of(conversation)
+    if conversation.kind == "spark":
+        for side in conversation.sides.values():
+            side.opening = b""  # random bytes that nobody quotes
 
 
 def collect_rarely() -> None:

@@ -82,6 +82,7 @@ class Tracker:
     ) -> None:
         self.ports = frozenset(ports)
         self.conversations: list[Conversation] = []
+        self._numbers = 0  # of conversations that have begun: some may have been forgotten
         self.stragglers = 0  # packets of no use: of conversations that were let go, or that fit nowhere
         self._begun = begun
         self._ended = ended
@@ -159,6 +160,30 @@ class Tracker:
         self._ways.clear()
         self._closing.clear()
 
+    def open_of(self, segment: Segment) -> list[Conversation]:
+        """Return the conversations between the two ends of this segment that are not let go, oldest first."""
+        return self._live.get(segment.flow, [])
+
+    def forget(self, count: int, since_ns: int) -> int:
+        """Let go of ``count`` of the oldest conversations that nothing was heard of since ``since_ns``, for good.
+
+        Return how many there were; what comes of them later begins a new one. They are the first of their list.
+        """
+        places = [place for place, c in enumerate(self.conversations) if c.end_ns < since_ns][:count]
+        old = {self.conversations[place].number for place in places}
+        for flow in [flow for flow, known in self._live.items() if any(c.number in old for c in known)]:
+            self._believe(flow)
+            for conversation in self._live[flow]:
+                if conversation.number in old:
+                    self._end(conversation)
+            self._live[flow] = [c for c in self._live[flow] if c.number not in old]
+            if not self._live[flow]:
+                del self._live[flow]
+        self._past = {key: c for key, c in self._past.items() if c.number not in old}
+        self._closing = deque(item for item in self._closing if item[2].number not in old)
+        self.conversations[:] = [c for c in self.conversations if c.number not in old]
+        return len(old)
+
     # -- which conversation --------------------------------------------------------------------------------
 
     def _find(self, flow: Flow, segment: Segment, *, damaged: bool) -> Conversation | None:
@@ -202,7 +227,8 @@ class Tracker:
         far = (segment.target, segment.target_port, segment.target_mac)
         (address, port, mac), there = (far, near) if from_server else (near, far)
         device, server = Endpoint(_one(address), port, mac and _one(mac)), _endpoint(there)
-        conversation = Conversation(len(self.conversations) + 1, device, server, segment)
+        self._numbers += 1
+        conversation = Conversation(self._numbers, device, server, segment)
         self.conversations.append(conversation)
         self._past.pop(hash(flow), None)
         known = self._live.setdefault(flow, [])
@@ -333,6 +359,25 @@ class Tracker:
     def _mostly_wrong(self, segment: Segment) -> bool:
         count = self._checksums.get(segment.source + segment.target)
         return count is not None and count.bad > count.good
+
+
+class ToldTracker(Tracker):
+    """A tracker that tells of each segment to which open conversations it may have belonged."""
+
+    def __init__(
+        self,
+        ports: Iterable[int],
+        begun: Callable[[Conversation], None],
+        ended: Callable[[Conversation], None],
+        heard: Callable[[list[Conversation]], None],
+    ) -> None:
+        super().__init__(ports, begun, ended)
+        self._heard = heard
+
+    def take(self, segment: Segment) -> None:
+        """Take the next segment, and tell of it."""
+        super().take(segment)
+        self._heard(self.open_of(segment))
 
 
 # Thousands of conversations are with the same server, and from the same devices: one object for each will do.

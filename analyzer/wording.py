@@ -138,11 +138,16 @@ def listing(words: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
+def held_together(text: str) -> str:
+    """Return ``text`` with spaces at which no line ends between numbers and their units, packets and their numbers."""
+    return TOGETHER.sub(lambda found: found[0].replace(" ", HELD), text)
+
+
 def wrap(text: str, width: int, *, first: str = "", then: str = "") -> list[str]:
     """Return ``text`` in lines of ``width`` columns at most, indented by ``first`` and ``then``; foreign characters
     that a terminal could act on come out escaped. Numbers are not parted from their units.
     """
-    held = TOGETHER.sub(lambda found: found[0].replace(" ", HELD), printable(text))
+    held = held_together(printable(text))
     if even(held):
         lines = textwrap.wrap(held, width, initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
     else:

@@ -592,7 +592,6 @@ spark.constants = {
     URI_PATH = 11,
     URI_QUERY = 15,
   },
-  commands = { explain = { ANY_SERVER = { server = "SERVER", port = "5683", mac = "" } } },
   conversation = {
     CLOSINGS = 8,
     DEAD_FRAMES = 1000,
@@ -2918,6 +2917,7 @@ spark.constants = {
     together = { HELLO_WAIT = { { { G1b = true, G2a = true }, 2.0 }, { { G2b = true, G2c = true, G2d = true }, 4.0 } } },
   },
   report = {
+    explained = { ANY_SERVER = { server = "SERVER", port = "5683", mac = "" } },
     layout = { ASIDE_FOR_ALL = "\194\183 Own server" },
     several = {
       FAILING = "FAILING",
@@ -15981,7 +15981,7 @@ end
 local function explain(code)
   local spec, out, steps = FINDINGS[code], {}, {}
   for place, text in ipairs(spec.fix) do
-    steps[place] = wording.fill(text, constants.commands.explain.ANY_SERVER)
+    steps[place] = wording.fill(text, constants.report.explained.ANY_SERVER)
   end
   paragraph(out, code .. "  ", spec.title)
   out[#out + 1] = ""

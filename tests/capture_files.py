@@ -69,6 +69,14 @@ def payloads(count: int, size: int = 60, first: int = 0) -> list[bytes]:
     return [bytes((0xA0 + i % 0x50,)) * size for i in range(first, first + count)]
 
 
+def with_checksum(data: bytes) -> bytes:
+    """An Ethernet frame with an IPv4 segment whose TCP checksum is right."""
+    tcp = data[34:50] + b"\0\0" + data[52:]
+    pseudo = data[26:34] + b"\0\x06" + len(tcp).to_bytes(2)
+    total = int.from_bytes(pseudo + tcp + bytes(len(tcp) % 2)) % 0xFFFF
+    return data[:50] + (0xFFFF - total).to_bytes(2) + data[52:]
+
+
 def wireshark(path: Path, *fields: str) -> list[list[str]]:
     """What tshark says about each frame."""
     wanted = [part for name in fields for part in ("-e", name)]

@@ -1,8 +1,8 @@
 """The README's outputs and tables are made, not written:  python -m tests.readme
 
 In a block that begins with ```` ```console ````, each ``$ sparkshark ...`` (and ``$ tshark ...``, with the plugin) is
-followed by what it prints (``| head -N`` keeps N lines of that). Between ``<!-- NAME -->`` and ``<!-- end -->`` stands
-the table of that name.
+followed by what it prints (``| head -N`` keeps N lines of that, ``< FILE`` is what it reads). Between
+``<!-- NAME -->`` and ``<!-- end -->`` stands the table of that name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
 
 _BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
-_COMMAND = re.compile(r"\bsparkshark (?P<words>.*?)(?: \| head -(?P<lines>\d+))?$")
+_COMMAND = re.compile(r"\bsparkshark (?P<words>.*?)(?: < (?P<input>\S+))?(?: \| head -(?P<lines>\d+))?$")
 _TSHARK = re.compile(r"^\$ tshark (?P<words>.*?)(?: \| head -(?P<lines>\d+))?$")
 _TABLE = re.compile(r"(?P<begin><!-- (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
@@ -50,8 +50,9 @@ def _output(line: str, folder: str) -> str:
     environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
     words = [sys.executable, "-m", "analyzer", *shlex.split(command["words"])]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=True)
-    return _shown(done.stdout, command["lines"])
+    with open(Path(folder, command["input"] or os.devnull), "rb") as given:
+        done = subprocess.run(words, cwd=folder, env=environment, stdin=given, capture_output=True, check=True)
+    return _shown(done.stdout.decode(), command["lines"])
 
 
 def _shown(text: str, count: str | None) -> str:

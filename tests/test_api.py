@@ -76,7 +76,7 @@ def test_an_example_of_the_readme_runs(example: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", example]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
-    assert re.search("SPK001|SparkNonce|DescribeResponse|Nothing answers", run.stdout)
+    assert re.search("SPK001|SparkNonce|DescribeResponse|Nothing answers|stops answering", run.stdout)
 
 
 def test_the_readme_has_examples() -> None:

@@ -125,7 +125,7 @@ MISTAKES = (
     ("analyze seed.pcap --format", "--format: its value is missing. All options: sparkshark analyze --help"),
     (
         "analyze seed.pcap --format jsnl",
-        "--format jsnl: no such choice. Did you mean jsonl? All: text, json, jsonl, markdown, parquet",
+        "--format jsnl: no such choice. Did you mean jsonl? All: text, json, jsonl, markdown, html, parquet",
     ),
     ("analyze seed.pcap --width 12", "--width 12: a number of columns from 40 to 1000 is wanted."),
     ("explain SPK206 --width wide", "--width wide: a number of columns from 40 to 1000 is wanted."),

@@ -143,3 +143,14 @@ def test_one_look_at_each_session_tells_what_several_rules_ask() -> None:
             assert (c.device.address, c.server.address, c.server.port) == (device, server, port)
             assert c.reached == "established"
     assert sum(map(len, found.values())) == sum(c.reached == "established" for c in trace.conversations)
+
+
+def test_what_was_changed_is_packed_anew() -> None:
+    """What a redacted report takes out stays out, however many connections are packed meanwhile."""
+    (c,) = analyze("captures/wrong-service-http302.pcap").conversations[:1]
+    c.cool()
+    assert c.server_side.opening
+    c.server_side.opening = b"nothing"
+    c.has_changed()
+    c.cool()
+    assert c.server_side.opening == b"nothing"

@@ -128,3 +128,14 @@ def test_there_is_nothing_to_follow_on_another_port(capsys: pytest.CaptureFixtur
     assert output.err == (
         "sparkshark: connection 2: this capture has 1. List them: sparkshark analyze FILE --format json\n"
     )
+
+
+def test_redacted_a_session_is_the_same_and_a_web_page_is_not() -> None:
+    healthy, portal = (str(CAPTURES / f"{name}.pcap") for name in ("healthy-full", "wrong-service-http302"))
+    assert sparkshark("follow", healthy, "1", "--redact").stdout == sparkshark("follow", healthy, "1").stdout
+    page = sparkshark("follow", portal, "1", "--redact", "--raw", "--direction", "server").stdout
+    assert page.startswith(b"HTTP/1.1 302 xxxxx\r\n")
+    assert b"guest" not in page
+    assert len(page) == len(sparkshark("follow", portal, "1", "--raw", "--direction", "server").stdout)
+    piped = sparkshark("follow", "-", "1", "--redact", "--raw", stdin=Path(portal).read_bytes())
+    assert piped.stdout.startswith(page[:40])

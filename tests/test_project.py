@@ -82,8 +82,10 @@ LINE = (
     "histories",
     "pipeline",
     "jobs",
+    "redaction",
     "export",
     "report",
+    "live",
     "dataset",
     "scapy_layers",
     "wireshark",
@@ -178,7 +180,7 @@ def test_what_is_imported_is_declared() -> None:
 
 # -- what a start costs ---------------------------------------------------------------------------------------
 
-HEAVY = {"scapy", "dpkt", "cryptography", "tabulate", "pyarrow", "wcwidth"}
+HEAVY = {"scapy", "dpkt", "cryptography", "jinja2", "tabulate", "pyarrow", "wcwidth"}
 
 
 @pytest.mark.parametrize(
@@ -191,6 +193,7 @@ HEAVY = {"scapy", "dpkt", "cryptography", "tabulate", "pyarrow", "wcwidth"}
         ("main(['simulate', '--list'])", {"cryptography"}),
         ("main(['analyze', 'captures/port-blocked.pcap'])", set()),
         ("main(['analyze', 'captures/healthy-full.pcap'])", {"cryptography"}),
+        ("main(['analyze', 'captures/port-blocked.pcap', '--format', 'html'])", {"jinja2"}),
         ("main(['analyze', 'captures/two-devices-background.pcap'])", {"cryptography", "dpkt", "tabulate", "wcwidth"}),
     ],
 )
@@ -328,6 +331,7 @@ def test_the_wheel_holds_the_package_alone_and_works_from_anywhere(tmp_path: Pat
     assert wheel.name == f"sparkshark-{PROJECT['version']}-py3-none-any.whl"
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     wanted = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} | {"analyzer/py.typed"}
+    wanted |= {path.relative_to(ROOT).as_posix() for path in PACKAGE.glob("report/html/templates/*")}
     assert wanted | {"analyzer/lua/sparkshark.lua"} <= names
     page = f"sparkshark-{PROJECT['version']}.data/data/share/man/man1/sparkshark.1"
     assert {name for name in names if not name.startswith("analyzer/")} == {page}

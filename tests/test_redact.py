@@ -107,10 +107,37 @@ def test_messages_keep_their_shape_and_lose_what_they_say(capsys: pytest.Capture
     assert device_id not in text
 
 
+def test_a_table_of_messages_tells_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["decrypt", str(CAPTURES / "healthy-full.pcap"), "--keys", str(CAPTURES / "keys")]
+    plain, redacted = shown(capsys, *words).splitlines(), shown(capsys, *words, "--redact").splitlines()
+    assert plain[0].replace("48ff6d06507b573081350e87", "48ff…0e87") == redacted[0]
+    assert [line[:39] for line in plain[1:]] == [line[:39] for line in redacted[1 : len(plain)]]
+    rows = {line[:7].strip(): line[39:] for line in redacted[2:]}
+    assert rows["9"] == "product 0, firmware 65535"  # words and numbers of the protocol stay
+    assert rows["18"] == "5 functions, 6 variables       16, 0.1 ms"
+    assert rows["28"].startswith("name (5), value withheld")
+    assert rows["30"] == "name (4), data (4)"
+    assert redacted[-1] == "Shortened: device IDs and what messages say."
+
+
+def test_a_number_that_a_message_says_is_left_out_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["analyze", str(CAPTURES / "healthy-full.pcap"), "--keys", str(CAPTURES / "keys"), "--format", "json"]
+    plain, redacted = (json.loads(shown(capsys, *words, *more)) for more in ([], ["--redact"]))
+    kinds = set()
+    for open_, told in zip(*(c["conversations"][0]["messages"] for c in (plain, redacted)), strict=True):
+        for name in {"value", "return_value"} & open_["values"].keys():
+            value, left = open_["values"][name], told["values"][name]
+            kinds.add(type(value))
+            assert left == (f"{len(value)} characters" if isinstance(value, str) else "withheld")
+        if open_["values"].get("variables"):
+            assert told["values"]["variables"] == "6 entries"  # their names are the keys
+    assert {int, float} & kinds
+
+
 def test_text_ends_with_what_was_shortened(capsys: pytest.CaptureFixture[str]) -> None:
     path = str(CAPTURES / "wrong-service-http302.pcap")
     report = shown(capsys, "analyze", "--redact", path)
-    assert report.splitlines()[-1] == "Shortened: addresses and hardware addresses."
+    assert report.splitlines()[-1] == "Shortened: addresses, hardware addresses and what others wrote."
     assert "08:00:28:…" in report
     assert "Shortened" not in shown(capsys, "analyze", path)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.cli import EXIT_DONE, EXIT_FINDINGS
 from analyzer.commands import common
-from analyzer.findings import SEVERITY_ORDER, Severity
+from analyzer.findings import SEVERITY_ORDER, Finding, Severity
 from analyzer.report.style import Style
 from analyzer.trace import Trace
 from analyzer.wording import plural
@@ -18,7 +18,7 @@ from analyzer.wording import plural
 if TYPE_CHECKING:
     from analyzer.report.redact import Redactor
 
-FORMATS: Final = ("text", "json", "jsonl", "markdown", "parquet")
+FORMATS: Final = ("text", "json", "jsonl", "markdown", "html", "parquet")
 LEVELS: Final = ("critical", "major", "minor", "never")
 
 DESCRIPTION: Final = f"""\
@@ -27,6 +27,7 @@ EXAMPLES: Final = """\
 examples
   sparkshark analyze capture.pcap
   ssh router tcpdump -U -w - port 5683 | sparkshark analyze -
+  sparkshark analyze capture.pcap --keys my-keys/ --format html -o report.html
   sparkshark analyze ring/ --format json -o report.json
   sparkshark analyze ring/ --format parquet -o tables/
 """
@@ -45,9 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-o", dest="output", metavar="FILE", help="write there instead of standard output; for parquet a folder"
     )
     out.add_argument("--force", action="store_true", help="overwrite FILE")
-    out.add_argument(
-        "--redact", action="store_true", default=None, help="shorten device IDs and addresses, for posting"
-    )
+    out.add_argument("--redact", action="store_true", default=None, help=common.REDACT)
     out.add_argument("--no-redact", dest="redact", action="store_false", help="do not (Markdown redacts by itself)")
     out.add_argument(
         "--statistics", action="store_true", help="append a table of round trips, login times, repeats and pings"
@@ -65,23 +64,27 @@ def run(arguments: argparse.Namespace) -> int:
         common.check_dataset(arguments)
     elif arguments.output is not None:
         common.refuse_existing(arguments.output, force=arguments.force)
+    elif arguments.format == "html":
+        common.refuse_terminal()
     trace = common.read(arguments, common.keys(arguments))
     if arguments.format == "parquet":
         common.write_dataset(trace, arguments, redactor(trace, arguments))
-        return _status(trace, arguments.fail_on)
-    with common.output(arguments.output, force=arguments.force) as stream:
+        return status(trace.findings, arguments.fail_on)
+    encoding = "utf-8" if arguments.format == "html" else None
+    with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
         style = common.style_of(arguments, stream)
         for piece in rendered(trace, arguments, style):
             stream.write(piece)
-    return _status(trace, arguments.fail_on)
+    return status(trace.findings, arguments.fail_on)
 
 
 def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Iterable[str]:
     """Yield the report in the format asked for."""
-    name = capture_name(arguments.capture, trace)
+    name = common.capture_name(arguments.capture, trace)
     shorten = redactor(trace, arguments)
     redact = shorten is not None
     pieces: Iterable[str]
+    secrets = arguments.show_secrets and not redact
     if arguments.format == "text":
         from analyzer.report.text import finish, text_report
 
@@ -95,13 +98,17 @@ def rendered(trace: Trace, arguments: argparse.Namespace, style: Style) -> Itera
         from analyzer.report.markdown import markdown_report
 
         pieces = [markdown_report(trace, shorten)]
+    elif arguments.format == "html":
+        from analyzer.report.html import html_report
+
+        return html_report(trace, os.path.basename(name) if redact else name, shorten)
     else:
         from analyzer.report import jsonreport
 
         write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
-        pieces = write(trace, redacted=redact, show_secrets=arguments.show_secrets)
+        pieces = write(trace, redacted=redact, show_secrets=secrets)
     if shorten is not None and arguments.format != "markdown":
-        return (shorten.text("".join(pieces)),)
+        return (shorten.text("".join(pieces), style.width),)
     return pieces
 
 
@@ -109,24 +116,15 @@ def redactor(trace: Trace, arguments: argparse.Namespace) -> Redactor | None:
     """Return what shortens the report, when that was asked for or goes without saying."""
     if not (arguments.redact if arguments.redact is not None else arguments.format == "markdown"):
         return None
-    from analyzer.report.redact import Redactor
-
-    return Redactor(trace)
+    return common.redactor(trace, arguments)
 
 
-def capture_name(paths: list[str], trace: Trace) -> str:
-    """Return how the headline names what was read."""
-    first = "standard input" if paths[0] == "-" else paths[0]
-    if len(trace.captures) > 1:
-        return f"{first} ({plural(len(trace.captures), 'file')})" if len(paths) == 1 else plural(len(paths), "file")
-    return os.path.basename(first.rstrip("/")) or first
-
-
-def _status(trace: Trace, level: str) -> int:
+def status(findings: Iterable[Finding], level: str) -> int:
+    """Return the exit status that ``--fail-on`` asks for, and say why it is not 0."""
     if level == "never":
         return EXIT_DONE
     limit = SEVERITY_ORDER.index(Severity(level))
-    count = sum(1 for finding in trace.findings if SEVERITY_ORDER.index(finding.severity) <= limit)
+    count = sum(1 for finding in findings if SEVERITY_ORDER.index(finding.severity) <= limit)
     if not count:
         return EXIT_DONE
     print(f"sparkshark: {plural(count, 'finding')} at or above {level} (--fail-on).", file=sys.stderr)

@@ -7,7 +7,9 @@ import errno
 import io
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
@@ -31,20 +33,24 @@ LONGEST: Final = 1000
 """Columns that can be asked for: wider than any screen."""
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What can go wrong while a file is written; what can go wrong before that names the file itself."""
+SPOOLED: Final = "sparkshark-"
+"""How the name of a file begins that stands for standard input."""
 CAPTURES: Final = (
     "pcap, pcapng (also .gz .zst .xz .lz4), a pattern ('cap_*.pcapng') or a directory (read in time order), or - for"
     " standard input"
 )
 
 
-def add_capture(parser: argparse.ArgumentParser, *, many: bool = True) -> None:
-    """Declare the capture argument and what to look at in it."""
-    parser.add_argument("capture", metavar="CAPTURE", nargs="+" if many else None, help=CAPTURES)
+def add_capture(
+    parser: argparse.ArgumentParser, *, many: bool = True, shared: bool = True, metavar: str = "CAPTURE"
+) -> None:
+    """Declare the capture argument and what to look at in it; ``shared`` when several processes can do the work."""
+    parser.add_argument("capture", metavar=metavar, nargs="+" if many else None, help=CAPTURES)
     look = parser.add_argument_group("what to look at")
     look.add_argument(
         "--port", type=port, action="append", metavar="N", help=f"server port, repeatable (default {SPARK_PORT})"
     )
-    if many:
+    if many and shared:
         parser.add_argument(
             "--jobs",
             type=whole_number("--jobs"),
@@ -96,10 +102,18 @@ def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
     finally:
         progress.wipe()
     refuse_unknown_links(trace, arguments.capture[0])
-    warn(trace.warnings)
+    warn(without_folders(trace.warnings, arguments))
     if arguments.conversation is not None:
         keep_only(trace, arguments.conversation)
     return trace
+
+
+def capture_name(paths: list[str], trace: Trace) -> str:
+    """Return how the headline names what was read."""
+    first = "standard input" if paths[0] == "-" else paths[0]
+    if len(trace.captures) > 1:
+        return f"{first} ({plural(len(trace.captures), 'file')})" if len(paths) == 1 else plural(len(paths), "file")
+    return os.path.basename(first.rstrip("/")) or first
 
 
 def keep_only(trace: Trace, number: int) -> None:
@@ -156,8 +170,46 @@ def keys(arguments: argparse.Namespace) -> KeyRing | None:
         keylogs=arguments.keylog,
         session_keys=arguments.session_key,
     )
-    warn(ring.warnings)
+    warn(without_folders(ring.warnings, arguments))
     return ring
+
+
+REDACT: Final = "shorten device IDs, addresses and names, leave out what messages say: for posting"
+
+
+def redactor(trace: Trace | None, arguments: argparse.Namespace) -> Redactor:
+    """Return what shortens a report. What strangers wrote is taken out of the trace itself."""
+    from analyzer.report.redact import Redactor
+
+    made = Redactor(trace, named_paths(arguments))
+    return made if trace is None else made.withhold(trace)
+
+
+def named_paths(arguments: argparse.Namespace) -> list[str]:
+    """Return the files and folders that the user named."""
+    paths = []
+    for option in (
+        "capture",
+        "files",
+        "keys",
+        "device_key",
+        "server_key",
+        "keylog",
+        "output",
+        "plain",
+        "password_file",
+    ):
+        named: str | list[str] = getattr(arguments, option, None) or []
+        paths += [named] if isinstance(named, str) else named
+    return paths
+
+
+def without_folders(lines: Iterable[str], arguments: argparse.Namespace) -> Iterable[str]:
+    """Return what is said of files, with their base names alone where the report is to be posted."""
+    if not getattr(arguments, "redact", None):
+        return lines
+    shorten = redactor(None, arguments)
+    return [shorten.shorten(line) for line in lines]
 
 
 def password(arguments: argparse.Namespace) -> Callable[[str], bytes | None] | None:
@@ -257,6 +309,7 @@ def style_of(arguments: argparse.Namespace, stream: TextIO, *, widest: int = WID
         colour=terminal and not plain,
         unicode=encoding.startswith("utf"),
         quiet=getattr(arguments, "quiet", False),
+        moves=os.environ.get("TERM") != "dumb",
     )
 
 
@@ -317,13 +370,38 @@ def write_dataset(trace: Trace, arguments: argparse.Namespace, redactor: Redacto
     from analyzer.dataset import write_dataset
 
     written = write_dataset(arguments.output, trace, redactor=redactor, force=arguments.force)
-    print(f"sparkshark: {printable(arguments.output)}: {written}, as Parquet.", file=sys.stderr)
+    (name,) = without_folders([arguments.output], arguments)
+    print(f"sparkshark: {printable(name)}: {written}, as Parquet.", file=sys.stderr)
 
 
 @contextmanager
-def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
-    """Give standard output, or a new file that stands under its name only when it is whole."""
+def spooled() -> Iterator[str]:
+    """Give the name of a file, readable by its owner alone, with all that comes from standard input: it is read
+    more than once.
+    """
+    if sys.stdin.isatty():
+        raise UsageError('"-" reads a capture from a pipe, but nothing is piped. Name a file instead.')
+    with tempfile.NamedTemporaryFile(prefix=SPOOLED) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        yield file.name
+
+
+def refuse_terminal() -> None:
+    """Complain when a page for a browser would go to a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError("--format html: it makes a page for a browser. Say where: -o report.html")
+
+
+@contextmanager
+def output(path: str | None, *, force: bool = False, encoding: str | None = None) -> Iterator[TextIO]:
+    """Give standard output, or a new file that stands under its name only when it is whole.
+
+    ``encoding`` is what standard output has to have, whatever the locale says; files are always UTF-8.
+    """
     if path is None:
+        if encoding is not None and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding=encoding)
         yield sys.stdout
         return
     with binary_output(path, force=force) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
@@ -331,13 +409,16 @@ def output(path: str | None, *, force: bool = False) -> Iterator[TextIO]:
 
 
 @contextmanager
-def binary_output(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
-    """Give a new file for bytes. It gets its name when all is written, so half a file is never found there."""
+def binary_output(path: str, *, force: bool = False, private: bool = False) -> Iterator[BinaryIO]:
+    """Give a new file for bytes. It gets its name when all is written, so half a file is never found there.
+
+    One that is ``private`` only its owner can read (mode 0600).
+    """
     refuse_existing(path, force=force)
     refuse_missing_folder(path)
     unfinished = f"{path}.{os.getpid()}.part"
     try:
-        with open(unfinished, "xb") as stream:
+        with open(unfinished, "xb", opener=_for_owner if private else None) as stream:
             yield stream
         os.replace(unfinished, path)
     except OSError as error:
@@ -348,3 +429,7 @@ def binary_output(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     finally:
         if os.path.lexists(unfinished):
             os.unlink(unfinished)
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

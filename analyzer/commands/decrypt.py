@@ -19,10 +19,11 @@ from analyzer.wording import listing, number, plain, plural, printable, size, wr
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
+    from analyzer.report.redact import Redactor
     from analyzer.report.style import Style
     from analyzer.trace import Trace
 
-FORMATS: Final = ("text", "json", "jsonl", "csv", "parquet")
+FORMATS: Final = ("text", "json", "jsonl", "csv", "html", "parquet")
 NAMED: Final = 4
 NUMBERED: Final = 8
 """Connections that are named by number; more are counted."""
@@ -58,18 +59,22 @@ def add(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--keylog-out", metavar="FILE", help="session keys, readable by you alone (mode 0600)")
     out.add_argument("--firmware", metavar="DIR", help="images of over-the-air updates, checked, with SHA-256")
     out.add_argument("--force", action="store_true", help="overwrite files")
+    out.add_argument("--redact", action="store_true", help=common.REDACT)
     out.add_argument("--show-secrets", action="store_true", help="session keys in JSON")
     common.add_screen(out, quiet="no table, only how much opened")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Decrypt, print, export."""
+    _refuse_secrets(arguments)
     tables = arguments.format == "parquet"
     if tables:
         common.check_dataset(arguments)
     for path in (None if tables else arguments.output, arguments.plain, arguments.keylog_out):
         if path is not None:
             common.refuse_existing(path, force=arguments.force)
+    if arguments.format == "html" and arguments.output is None:
+        common.refuse_terminal()
     if arguments.firmware is not None and not os.path.isdir(arguments.firmware):
         make = f"mkdir -p {shlex.quote(arguments.firmware)}"
         raise UsageError(f"{arguments.firmware}: the folder does not exist. Make it first: {make}")
@@ -81,14 +86,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
     trace = common.read(arguments, keys)
     opened = [c for c in trace.conversations if c.messages]
+    shorten = common.redactor(trace, arguments) if arguments.redact else None
     # The files come first: a reader who closes the pipe after a few rows still gets them.
     failed = _export(opened, arguments)
     if tables:
-        common.write_dataset(trace, arguments)
+        common.write_dataset(trace, arguments, shorten)
     else:
-        with common.output(arguments.output, force=arguments.force) as stream:
+        encoding = "utf-8" if arguments.format == "html" else None
+        with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
             style = common.style_of(arguments, stream, widest=common.LONGEST)
-            for piece in _rendered(trace, opened, arguments, style):
+            for piece in _rendered(trace, opened, arguments, style, shorten):
                 stream.write(piece)
             stream.flush()
     _say_what_stays_closed(trace, keys, arguments)
@@ -97,27 +104,55 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE if opened else EXIT_FINDINGS
 
 
-def _rendered(trace: Trace, opened: list[Conversation], arguments: argparse.Namespace, style: Style) -> Iterable[str]:
+def _refuse_secrets(arguments: argparse.Namespace) -> None:
+    """Complain of exports that hold the very thing that is to be left out."""
+    for option, wanted, what in (
+        ("-w", arguments.plain, "the messages"),
+        ("--keylog-out", arguments.keylog_out, "session keys"),
+        ("--firmware", arguments.firmware, "the firmware itself"),
+    ):
+        if arguments.redact and wanted is not None:
+            raise UsageError(f"{option} and --redact exclude each other: that file holds {what}. Leave out one.")
+
+
+def _rendered(
+    trace: Trace, opened: list[Conversation], arguments: argparse.Namespace, style: Style, shorten: Redactor | None
+) -> Iterable[str]:
     """Yield the messages in the format asked for."""
     if arguments.format == "csv":
-        return _csv(opened)
+        return _csv(opened, redacted=shorten is not None)
+    if arguments.format == "html":
+        from analyzer.report.html import html_report
+
+        name = common.capture_name(arguments.capture, trace)
+        return html_report(
+            trace,
+            name if shorten is None else os.path.basename(name),
+            shorten,
+            messages_first=True,
+            every=arguments.all,
+        )
     if arguments.format in ("json", "jsonl"):
         from analyzer.report import jsonreport
 
         write = jsonreport.json_text if arguments.format == "json" else jsonreport.json_lines
-        return write(trace, show_secrets=arguments.show_secrets)
-    return _text(opened, arguments, style)
+        if shorten is None:
+            return write(trace, show_secrets=arguments.show_secrets)
+        return (shorten.text("".join(write(trace, redacted=True))),)
+    return _text(opened, arguments, style, shorten)
 
 
-def _csv(opened: list[Conversation]) -> Iterator[str]:
+def _csv(opened: list[Conversation], *, redacted: bool) -> Iterator[str]:
     from analyzer.export.csvtable import write_csv
 
     table = io.StringIO()
-    write_csv(table, opened)
+    write_csv(table, opened, redacted=redacted)
     yield table.getvalue()
 
 
-def _text(opened: list[Conversation], arguments: argparse.Namespace, style: Style) -> Iterator[str]:
+def _text(
+    opened: list[Conversation], arguments: argparse.Namespace, style: Style, shorten: Redactor | None
+) -> Iterator[str]:
     from analyzer.report.messagetable import headline, table
 
     for index, c in enumerate(opened):
@@ -126,12 +161,16 @@ def _text(opened: list[Conversation], arguments: argparse.Namespace, style: Styl
         whole = c.secrets is not None and c.secrets.opened == total
         many = f"connection {c.number}: " if len(opened) > 1 else ""
         head = f"{'✓' if whole else '~'} {many}{headline(c)}"
+        if shorten is not None:
+            head = shorten.shorten(head)
         lines += wrap(head, style.width, then="  ") if style.width < WIDTH else [head]
         yield finish(lines, style)
         if arguments.quiet:
             continue
-        for line in table(c, width=style.width, every=arguments.all):
-            yield finish(line.splitlines(), style)
+        for line in table(c, width=style.width, every=arguments.all, redacted=shorten is not None):
+            yield finish((line if shorten is None else shorten.shorten(line)).splitlines(), style)
+    if shorten is not None:
+        yield finish(["", *wrap(shorten.closing(contents=bool(opened)), style.width)], style)
 
 
 # -- what stays closed -------------------------------------------------------------------------------------------
@@ -152,11 +191,12 @@ def _say_what_stays_closed(trace: Trace, keys: KeyRing, arguments: argparse.Name
         total = sum(side.frames for c in closed for side in c.sides.values()) - sum(len(c.dead_frames) for c in closed)
         which = "" if len(trace.conversations) == 1 else f"{_connections(closed)}: "
         head = f"0 of {plural(total, 'message')} opened" if total > 0 else "no login, so no message to open"
-        _print(f"{mark} {which}{head}: {why[0]}.")
-        for line in why[1:]:
-            _print(f"  {line}")
+        said = [f"{mark} {which}{head}: {why[0]}.", *(f"  {line}" for line in why[1:])]
+        for line in common.without_folders(said, arguments):
+            _print(line)
     if alike:
-        _print(f"  Which: {_same_with_analyze(arguments)}")
+        for line in common.without_folders([f"  Which: {_same_with_analyze(arguments)}"], arguments):
+            _print(line)
 
 
 def _why_closed(c: Conversation, keys: KeyRing, *, alone: bool) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from analyzer.cli import EXIT_DONE, UsageError
 from analyzer.commands import common
 from analyzer.findings import FINDINGS, FindingSpec
 from analyzer.handshake import STEPS
+from analyzer.report.explained import NO_KEY_HELPS, filled, led_of
 from analyzer.report.ladder import draw, drawing_of
 from analyzer.report.layout import beside, block, labelled, numbered
 from analyzer.report.style import Style
@@ -40,12 +41,8 @@ ROLES: Final = {
 DESCRIPTION: Final = """\
 A finding by its code, a row that Wireshark showed (with a CAPTURE: which packet
 and which bytes made it), or "capture": how to make one. Alone: all findings."""
-ANY_SERVER: Final = {"server": "SERVER", "port": "5683", "mac": ""}
-"""What stands in the steps of a finding where no capture is at hand."""
-LED_TELLS_NOTHING: Final = "It tells nothing of this."
 IN_BRACKETS: Final = "In brackets: not on every such connection."
 WITH_KEYS: Final = "sparkshark analyze CAPTURE --keys FILE_OR_FOLDER"
-NO_KEY_HELPS: Final = "None is needed, and none would tell more."
 EXAMPLES: Final = """\
 examples
   sparkshark explain SPK206
@@ -154,16 +151,11 @@ def _title(spec: FindingSpec, width: int) -> list[str]:
 
 def _what_it_is(spec: FindingSpec, width: int) -> list[str]:
     lines = _paragraph("Means", spec.means, width)
-    lines += _paragraph("LED", spec.led or LED_TELLS_NOTHING, width)
+    lines += _paragraph("LED", led_of(spec), width)
     lines += _paragraph("Causes", " · ".join(spec.causes), width)
     if not spec.fix:
         return lines + _paragraph("Fix", spec.no_fix, width)
-    return lines + numbered("Fix", tuple(_filled(step) for step in spec.fix), width, column=LABEL)
-
-
-def _filled(text: str) -> str:
-    """Put what stands for a name where no capture gives it."""
-    return re.sub(r"\{(\w+)\}", lambda found: ANY_SERVER.get(found[1], found[1].upper()), text)
+    return lines + numbered("Fix", tuple(filled(step) for step in spec.fix), width, column=LABEL)
 
 
 def _on_the_wire(spec: FindingSpec, width: int) -> list[str]:
@@ -199,7 +191,7 @@ def _in_other_words(spec: FindingSpec, width: int) -> list[str]:
     lines: list[str] = []
     for recipe in spec.recipes:
         lines += _paragraph("" if lines else "Commands", recipe.goal, width)
-        lines += labelled("", [f"  {_filled(command)}" for command in recipe.commands], width, LABEL)
+        lines += labelled("", [f"  {filled(command)}" for command in recipe.commands], width, LABEL)
     return lines
 
 
@@ -213,7 +205,7 @@ def _commands_of(spec: FindingSpec) -> frozenset[str]:
     """What stands in the page to be pasted: bold on a terminal."""
     steps = [step for step in spec.fix if step.startswith("  ")]
     return frozenset(
-        _filled(line).strip() for line in (WITH_KEYS, *steps, *(c for r in spec.recipes for c in r.commands))
+        filled(line).strip() for line in (WITH_KEYS, *steps, *(c for r in spec.recipes for c in r.commands))
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO, Final, TextIO
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from analyzer.cells import NARROW
 from analyzer.cli import EXIT_DONE, UsageError
@@ -20,6 +20,9 @@ from analyzer.report.style import Style
 from analyzer.report.text import finish
 from analyzer.streams import Hole, Sender
 from analyzer.wording import number, plural, size
+
+if TYPE_CHECKING:
+    from analyzer.redaction import Plan
 
 PER_LINE: Final = 16
 NARROW_LINE: Final = 8
@@ -46,6 +49,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--direction", choices=[str(s) for s in Sender], help="only what that end sent")
     out.add_argument("--raw", action="store_true", help="the bytes alone (into a pipe or -o)")
     out.add_argument("--hex", action="store_true", help="hex digits, one line for each packet")
+    out.add_argument(
+        "--redact", action="store_true", help="filler for all that is neither login nor message, as redact writes it"
+    )
     out.add_argument("-o", dest="output", metavar="FILE", help="write there instead of standard output")
     out.add_argument("--force", action="store_true", help="overwrite FILE")
     common.add_screen(out, quiet="the bytes without the lines that name them")
@@ -57,9 +63,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--raw and --hex exclude each other; leave out both for the readable form.")
     if arguments.raw and arguments.output is None and sys.stdout.isatty():
         raise UsageError("--raw: these bytes would upset a terminal. Try: -o FILE, or a pipe")
+    with ExitStack() as stack:
+        capture, plans = arguments.capture, None
+        if arguments.redact:
+            from analyzer.redaction import plans_of
+
+            if capture == "-":
+                capture = stack.enter_context(common.spooled())
+            plans = plans_of(capture, common.ports(arguments))
+        return _follow(arguments, capture, plans)
+
+
+def _follow(arguments: argparse.Namespace, capture: str, plans: Mapping[int, Plan] | None) -> int:
     wanted = Sender(arguments.direction) if arguments.direction else None
     total = 0
     found = False
+
+    def plan(conversation: Conversation) -> Plan | None:
+        if plans is None:
+            return None
+        from analyzer.redaction import UNKNOWN
+
+        return plans.get(conversation.number, UNKNOWN)
 
     with _writer(arguments, wanted) as writer:
 
@@ -68,13 +93,13 @@ def run(arguments: argparse.Namespace) -> int:
             total = conversation.number
             if conversation.number == arguments.number:
                 found = True
-                writer.begin(conversation)
+                writer.begin(conversation, plan(conversation))
                 conversation.tap = writer
 
-        stdin = common.standard_input([arguments.capture])
-        trace = analyze(arguments.capture, ports=common.ports(arguments), stdin=stdin, begun=begun)
+        stdin = common.standard_input([capture])
+        trace = analyze(capture, ports=common.ports(arguments), stdin=stdin, begun=begun)
         common.refuse_unknown_links(trace, arguments.capture)
-        common.warn(trace.warnings)
+        common.warn(common.without_folders(trace.warnings, arguments))
         if not found:
             if not total:
                 look = f"sparkshark analyze {shlex.quote(arguments.capture)}"
@@ -107,9 +132,11 @@ class _Writer:
         self.offset = dict.fromkeys(Sender, 0)
         self.start_ns = 0
         self._conversation: Conversation | None = None
+        self._plan: Plan | None = None
 
-    def begin(self, conversation: Conversation) -> None:
+    def begin(self, conversation: Conversation, plan: Plan | None) -> None:
         self.start_ns = conversation.start_ns
+        self._plan = plan
         self._conversation = conversation
 
     @property
@@ -118,6 +145,8 @@ class _Writer:
         return self._conversation is None or self._conversation.midway
 
     def receive(self, sender: Sender, data: bytes, packet: int, time_ns: int) -> None:
+        if self._plan is not None:
+            data = self._plan.sides[sender].redacted(self.offset[sender], bytes(data))
         if self.wanted in (None, sender):
             self.write(sender, self.offset[sender], data, packet, time_ns)
         self.offset[sender] += len(data)

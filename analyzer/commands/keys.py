@@ -27,6 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("files", metavar="FILE", nargs="+", help="key files, dumps, or folders of them")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    parser.add_argument("--redact", action="store_true", help="shorten device IDs, addresses and names, for posting")
     common.add_screen(parser, quiet="only files that are not as they should be")
     parser.add_argument("--password-file", metavar="FILE", help="password of an encrypted key, in the first line")
 
@@ -37,10 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     from analyzer.report.text import finish
 
     rows = keys_report(arguments.files, common.password(arguments))
+    shorten = None
+    if arguments.redact:
+        shorten = common.redactor(None, arguments)
+        shorten.learn_hosts(row.file for row in rows if row.file is not None)
     if arguments.format == "json":
         from analyzer.report.exact import pieces
 
-        for piece in pieces([row.as_dict() for row in rows], indent=1):
+        facts: list[object] = [row.as_dict() for row in rows]
+        for piece in pieces(facts if shorten is None else [shorten.value(fact) for fact in facts], indent=1):
             sys.stdout.write(piece)
         sys.stdout.write("\n")
     else:
@@ -49,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows = [row for row in rows if row.mark is not Mark.GOOD]
             if not rows:
                 return EXIT_DONE
-        lines = render_keys(rows, style.width, ascii_only=not style.unicode).splitlines()
+        table = render_keys(rows, style.width, ascii_only=not style.unicode)
+        lines = (table if shorten is None else shorten.text(table, style.width)).splitlines()
         sys.stdout.write(finish(lines, style, {p.text for row in rows for p in row.paragraphs if p.command}))
     return EXIT_DONE

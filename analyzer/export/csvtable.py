@@ -15,7 +15,8 @@ from typing import Final, TextIO
 
 from analyzer.export.decrypted import Decrypted
 from analyzer.messages import SparkMessage, label, quote, summary
-from analyzer.wording import printable
+from analyzer.messages.extent import extents
+from analyzer.wording import plural, printable
 
 HEADER: Final = (
     "conversation",
@@ -49,14 +50,23 @@ LONGEST_PATH: Final = 1024
 _SECOND: Final = 1_000_000_000
 
 
-def rows(conversation: Decrypted) -> Iterator[list[str]]:
+def rows(conversation: Decrypted, *, redacted: bool = False) -> Iterator[list[str]]:
     """Yield a row for each message of ``conversation``, one cell for each column of `HEADER`."""
     for message in conversation.messages:
-        yield row(conversation.number, message)
+        yield row(conversation.number, message, redacted=redacted)
 
 
-def row(conversation_number: int, message: SparkMessage) -> list[str]:
-    """Return the cells of one message."""
+def row(conversation_number: int, message: SparkMessage, *, redacted: bool = False) -> list[str]:
+    """Return the cells of one message; ``redacted``, what it says is no more than its extent."""
+    path, token = message.path or "", message.token or b""
+    said = (token.hex(), _disarmed(_printable(path)), _disarmed(summary(message)), message.plaintext.hex())
+    if redacted:
+        said = (
+            plural(len(token), "byte"),
+            plural(len(path), "character"),
+            extents(message),
+            plural(len(message.plaintext), "byte"),
+        )
     return [
         str(conversation_number),
         str(message.index),
@@ -67,21 +77,21 @@ def row(conversation_number: int, message: SparkMessage) -> list[str]:
         message.type or "",
         message.code or "",
         "" if message.message_id is None else str(message.message_id),
-        (message.token or b"").hex(),
-        _disarmed(_printable(message.path or "")),
-        _disarmed(summary(message)),
+        *said[:3],
         "" if message.answers is None else str(message.answers),
-        message.plaintext.hex(),
+        said[3],
     ]
 
 
-def write_csv(stream: TextIO, conversations: Iterable[Decrypted]) -> int:
-    """Write a header and the rows of all ``conversations``; return the number of messages."""
+def write_csv(stream: TextIO, conversations: Iterable[Decrypted], *, redacted: bool = False) -> int:
+    """Write a header and the rows of all ``conversations``; return the number of messages. ``redacted`` leaves out
+    what they say.
+    """
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(HEADER)
     count = 0
     for conversation in conversations:
-        for cells in rows(conversation):
+        for cells in rows(conversation, redacted=redacted):
             writer.writerow(cells)
             count += 1
     return count

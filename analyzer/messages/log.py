@@ -11,6 +11,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from itertools import islice
 from struct import Struct
 from typing import Final, overload
@@ -39,12 +40,25 @@ class MessageLog(Sequence[SparkMessage]):
     once the log is closed. ``salt`` as for `MessageReader`.
     """
 
-    __slots__ = ("_later", "_open", "_packed", "_places", "_salt", "_settled", "_sizes", "_sooner", "gist", "reader")
+    __slots__ = (
+        "_kept",
+        "_later",
+        "_open",
+        "_packed",
+        "_places",
+        "_salt",
+        "_settled",
+        "_sizes",
+        "_sooner",
+        "gist",
+        "reader",
+    )
 
     def __init__(self, salt: bytes | None = None) -> None:
         self.reader = MessageReader(salt)
         self.gist = Gist()
         self._salt = salt
+        self._kept = True
         self._packed: list[bytes] = []  # by zlib, each of whole records; before the next two
         self._settled = bytearray()  # records that are read
         self._open = bytearray()  # records that may still get others between them
@@ -91,6 +105,23 @@ class MessageLog(Sequence[SparkMessage]):
         self._settled, self._open = bytearray(bytes(self._settled)), bytearray()
         self._places, self._sizes = array("Q"), array("I")
 
+    def let_go(self) -> None:
+        """List no messages any more, neither those that came nor those that follow; what is noted of them stays."""
+        self._kept = False
+        self._packed.clear()
+        self._settled.clear()
+
+    def so_far(self) -> MessageLog:
+        """Return a log that is closed with what is there by now; this one stays open."""
+        copy = MessageLog(self._salt)
+        copy.reader, copy.gist = deepcopy((self.reader, self.gist))
+        copy._kept = self._kept
+        copy._packed = list(self._packed)
+        copy._settled, copy._open = bytearray(self._settled), bytearray(self._open)
+        copy._places, copy._sizes = array("Q", self._places), array("I", self._sizes)
+        copy.close()
+        return copy
+
     def _settle(self, count: int) -> None:
         """Read the first open records."""
         end = sum(self._sizes[:count])
@@ -98,7 +129,8 @@ class MessageLog(Sequence[SparkMessage]):
         reader, take = self.reader, self.gist.take
         for message in _read(reader, records):
             take(message, known=reader.generation is not None)
-        self._settled += records
+        if self._kept:
+            self._settled += records
         del self._open[:end], self._places[:count], self._sizes[:count]
         if len(self._settled) >= 2 * CHUNK:
             self._pack(_whole_records(self._settled, CHUNK))
@@ -110,6 +142,8 @@ class MessageLog(Sequence[SparkMessage]):
     # -- as a sequence -------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[SparkMessage]:
+        if not self._kept:
+            return
         reader = MessageReader(self._salt)
         for packed in tuple(self._packed):
             yield from _read(reader, zlib.decompress(packed))
@@ -117,7 +151,7 @@ class MessageLog(Sequence[SparkMessage]):
         yield from _read(reader, bytes(self._open))
 
     def __len__(self) -> int:
-        return self.reader.count + len(self._places)
+        return self.reader.count + len(self._places) if self._kept else 0
 
     @overload
     def __getitem__(self, index: int) -> SparkMessage: ...

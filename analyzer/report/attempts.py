@@ -24,7 +24,6 @@ FEWEST_BINS: Final = 8
 def others(story: Story, drawn: Conversation, width: int) -> list[str]:
     """Tell of the attempts that are not drawn, and of the pauses between them."""
     lines = []
-    waited = pauses(story.conversations)
     for index, c in enumerate(story.conversations, 1):
         if c is drawn:
             continue
@@ -33,12 +32,20 @@ def others(story: Story, drawn: Conversation, width: int) -> list[str]:
         text = f"Attempt {index} (packet{several} {span(c.first_packet, c.last_packet)}): "
         text += f"as attempt {story.conversations.index(drawn) + 1}." if same else f"{ending_text(c)}."
         lines.append(text)
-    if waited:
-        shortest, longest = min(waited), max(waited)
-        alike = longest <= ALIKE * shortest
-        told = duration(sorted(waited)[len(waited) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
-        lines[-1] += f" Pause between attempts: {told}."
+    if waited := pause_text(story):
+        lines[-1] += f" {waited}"
     return [part for line in lines for part in wrap(line, width, first="  ", then="    ")]
+
+
+def pause_text(story: Story) -> str:
+    """Say how long the device waited between its attempts; "" of a single one."""
+    waited = pauses(story.conversations)
+    if not waited:
+        return ""
+    shortest, longest = min(waited), max(waited)
+    alike = longest <= ALIKE * shortest
+    told = duration(sorted(waited)[len(waited) // 2]) if alike else f"{duration(shortest)} to {duration(longest)}"
+    return f"Pause between attempts: {told}."
 
 
 def ending(c: Conversation) -> tuple[str, str, bool]:
@@ -67,15 +74,22 @@ def ending_text(c: Conversation) -> str:
     return f"{end.sender} {verb} {duration(waited)} after packet {number(part.packet)}"
 
 
-def endings(story: Story, width: int) -> list[str]:
-    """The table of endings, and the attempts over time."""
+def ending_groups(story: Story) -> list[tuple[str, list[Conversation]]]:
+    """Return the attempts that ended the same way together, with how that was; the largest group first."""
     groups: dict[tuple[str, str, bool], list[Conversation]] = {}
     for c in story.conversations:
         groups.setdefault(ending(c), []).append(c)
+    # Where the first of them ended says nothing about the others; how soon after the last step does.
+    return [
+        (re.sub(r" (\S+ \S+) after packet [\d,]+", r" after \1", ending_text(members[0])), members)
+        for members in sorted(groups.values(), key=len, reverse=True)
+    ]
+
+
+def endings(story: Story, width: int) -> list[str]:
+    """The table of endings, and the attempts over time."""
     rows = []
-    for members in sorted(groups.values(), key=len, reverse=True)[:MOST_ENDINGS]:
-        # Where the first of them ended says nothing about the others; how soon after the last step does.
-        text = re.sub(r" (\S+ \S+) after packet [\d,]+", r" after \1", ending_text(members[0]))
+    for text, members in ending_groups(story)[:MOST_ENDINGS]:
         last = number(max(c.last_packet for c in members))
         rows.append((number(len(members)), text[:34], number(members[0].first_packet), last))
     headers = ("attempts", "end", "first packet", "last packet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from analyzer.conversation import Conversation
@@ -32,6 +33,7 @@ HEADING: Final = (
 )
 HEADERS: Final = ("lasted", "to server", "to device", "repeats", "pings", "per min")
 LOGIN: Final = "Login, step by step, as seen where the capture was made:"
+LEFT_OUT: Final = "… {attempts}: --format jsonl lists all"
 STEP_HEADERS: Final = ("greeting", "who I am", "reply", "hello", "hello back")
 
 
@@ -156,7 +158,7 @@ def _round_trip(told: Statistics, *, drawn: bool) -> str:
 
 
 def _repeated(told: Statistics) -> str:
-    each = {sender: _percent(repeats.share) for sender, repeats in told.repeats.items() if repeats.segments}
+    each = {sender: percent(repeats.share) for sender, repeats in told.repeats.items() if repeats.segments}
     if len(each) == len(Sender) and len(set(each.values())) == 1:
         return f"{each[Sender.DEVICE]} of the packets repeated"
     shares = listing([f"{share} of the {sender}'s packets" for sender, share in each.items()])
@@ -190,7 +192,8 @@ def _sessions(told: Statistics) -> str:
     return f"{number(len(lengths))} sessions last {duration(lengths[0])} to {duration(lengths[-1])}"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """Return a share (0 to 1) as ``3.1%``."""
     if share is None:
         return UNKNOWN
     return "0" if not share else "<0.1%" if share < 0.001 else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
@@ -199,12 +202,22 @@ def _percent(share: float | None) -> str:
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def statistics_table(trace: Trace, style: Style | None = None) -> list[str]:
-    """Return the lines of the table of all connections, and of the steps of their logins; [] without connections."""
-    style = style or Style()
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The table of all connections, and that of the steps of their logins; () without any login."""
+
+    headers: tuple[str, ...]
+    rows: list[list[str]]
+    steps: list[list[str]]
+    several: bool  # devices: then there is a column for them
+    left_out: int
+
+
+def figures_table(trace: Trace) -> Figures | None:
+    """Return the figures of each attempt; None without connections."""
     every = trace.conversations
     if not every:
-        return []
+        return None
     listed = every if len(every) <= MANY_ROWS else every[:ROWS_EACH] + every[-ROWS_EACH:]
     left_out = len(every) - len(listed)
     measured = [(c, measure([c])) for c in listed]
@@ -219,19 +232,26 @@ def statistics_table(trace: Trace, style: Style | None = None) -> list[str]:
         whole = measure(every)
         rows.append(["all", *([""] * several), "", *_measures(whole)])
         steps.append(["all", *_steps(whole)])
+    if not any(told.steps for _, told in measured):
+        steps = []
+    return Figures(("", *(["device"] * several), *HEADERS), rows, steps, several, left_out)
+
+
+def statistics_table(trace: Trace, style: Style | None = None) -> list[str]:
+    """Return the lines of these tables; [] without connections."""
+    style = style or Style()
+    told = figures_table(trace)
+    if told is None:
+        return []
+    align = ["right", *(["left"] * told.several), *["right"] * 6]
     # The headers are a row like any other: as headers they would widen the columns beyond the line.
-    rows.insert(0, ["", *(["device"] * several), *HEADERS])
-    lines = [
-        *wrap(HEADING, style.width),
-        "",
-        *columns((), rows, ["right", *(["left"] * several), *["right"] * 6], style.width),
-    ]
-    if any(told.steps for _, told in measured):
-        steps.insert(0, ["", *STEP_HEADERS])
+    lines = [*wrap(HEADING, style.width), "", *columns((), [told.headers, *told.rows], align, style.width)]
+    if told.steps:
+        steps = [("", *STEP_HEADERS), *told.steps]
         login = columns((), steps, ["right"] * (1 + len(STEPS)), style.width)
         lines += ["", *wrap(LOGIN, style.width), "", *login]
-    if left_out:
-        lines += ["", f"… {plural(left_out, 'more attempt')}: --format jsonl lists all"]
+    if told.left_out:
+        lines += ["", LEFT_OUT.format(attempts=plural(told.left_out, "more attempt"))]
     return lines
 
 
@@ -247,7 +267,7 @@ def _measures(told: Statistics) -> list[str]:
     return [
         _both(told.round_trips.get(Sender.SERVER)),
         _both(told.round_trips.get(Sender.DEVICE)),
-        _percent(segments / of_segments if of_segments else None),
+        percent(segments / of_segments if of_segments else None),
         UNKNOWN if pings is None else f"{number(pings.answered)}/{number(pings.sent)}",
         f"{sum(rate.per_minute for rate in told.frames.values()):,.0f}" if len(told.frames) == len(Sender) else UNKNOWN,
     ]

@@ -45,7 +45,8 @@ DRAWN_DEAD: Final = 3
 
 @dataclass(slots=True)
 class Row:
-    """One row. ``sender`` None: both ends (connected, a run of messages), or a silence."""
+    """One row. ``sender`` None: both ends (connected, a run of messages). Of a silence it is the end that is silent,
+    None where neither speaks."""
 
     packets: str
     time_ns: int | None
@@ -76,28 +77,30 @@ def ladder(c: Conversation) -> list[Row]:
         if before is not None and row.time_ns is not None and not (drawn and row.packets == drawn[-1].packets):
             waited = max(0, row.time_ns - before)
             row.waited_ns = waited or None
-            due = _due(c, drawn) if waited >= SILENCE and c.reached != "established" else ""
-            if due:
-                drawn.append(Row("", None, f"silence {duration(waited)}", due, silence=True))
+            due = _due(c, drawn) if waited >= SILENCE and c.reached != "established" else None
+            if due is not None:
+                drawn.append(Row("", None, f"silence {duration(waited)}", due[1], due[0], silence=True))
         drawn.append(row)
         before = row.end_ns or row.time_ns or before
     return drawn
 
 
-def _due(c: Conversation, drawn: list[Row]) -> str:
-    """What should have come in the place of a silence."""
+def _due(c: Conversation, drawn: list[Row]) -> tuple[Sender, str] | None:
+    """Who should have said what in the place of a silence."""
     if any(row.silence for row in drawn):
-        return ""
+        return None
     if c.kind not in ("spark", "empty"):
-        return ""
+        return None
     labels = {row.meaning.split(":")[0].split(",")[0] for row in drawn}
     if "reply" in labels:
-        return "no hello back" if "hello" in labels else "no hello: the login stops here"
+        if "hello" in labels:
+            return Sender.SERVER, "no hello back"
+        return Sender.DEVICE, "no hello: the login stops here"
     if "who I am" in labels:
-        return "no reply"
+        return Sender.SERVER, "no reply"
     if "greeting" in labels:
-        return "no answer to the greeting"
-    return "no greeting" if c.connected is not None else ""
+        return Sender.DEVICE, "no answer to the greeting"
+    return (Sender.SERVER, "no greeting") if c.connected is not None else None
 
 
 def _connecting(c: Conversation) -> list[Row]:

@@ -14,7 +14,7 @@ from analyzer.report.redact import Redactor
 from analyzer.report.story import Story
 from analyzer.report.verdict import histories_in_words, verdict_of
 from analyzer.trace import Trace
-from analyzer.wording import duration, endpoint, listing, plural, printable
+from analyzer.wording import duration, endpoint, plural, printable
 
 ROWS: Final = 12
 STORIES: Final = 3
@@ -60,7 +60,7 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
     if redactor is None:
         return text
     text = redactor.shorten(text)
-    return text + (f"\nShortened: {listing(sorted(redactor.told))}.\n" if redactor.told else "")
+    return text + (f"\n{closing}\n" if (closing := redactor.closing()) else "")
 
 
 def _state(state: str) -> str:

@@ -6,7 +6,7 @@ A firmware update is hundreds of alike rows, so a run of them is one row unless 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from analyzer.cells import NARROW, WIDTH, cells, cut, left
 from analyzer.conversation import Conversation
 from analyzer.export.firmware import FirmwareImage, collect_images
 from analyzer.messages import SparkMessage, label, summary
+from analyzer.messages.extent import extents
 from analyzer.wording import duration, number, plural, printable, size, wrap
 
 PACKET: Final = 7
@@ -27,6 +28,9 @@ FOLDED: Final = ("Chunk", "ChunkReceived", "ChunkAck")
 FEWEST_FOLDED: Final = 6
 HASH_SHOWN: Final = 8
 
+Says = Callable[[SparkMessage], str]
+"""Puts what a message says into a line."""
+
 
 @dataclass(slots=True)
 class _Run:
@@ -37,6 +41,17 @@ class _Run:
     @property
     def chunks(self) -> list[SparkMessage]:
         return [m for m in self.messages if m.name == "Chunk"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row: its packets, the message it begins with, its name, what it says, and what it answers."""
+
+    packets: str
+    message: SparkMessage
+    name: str
+    text: str
+    answers: str = ""
 
 
 class _Layout:
@@ -77,7 +92,7 @@ class _Layout:
         return (f"{left(line, end + GAP)}{answers}" if answers else line).rstrip()
 
     def _when(self, message: SparkMessage) -> str:
-        return f"{(message.time_ns - self.start_ns) / 1e9:.3f} s"
+        return since(message, self.start_ns)
 
 
 def _fitted(text: str, room: int) -> str:
@@ -85,27 +100,36 @@ def _fitted(text: str, room: int) -> str:
     return text if cells(text) <= room else cut(text, max(room - 3, 0)) + "..."
 
 
-def table(c: Conversation, *, width: int = WIDTH, every: bool = False) -> Iterator[str]:
-    """Yield the lines of one conversation's table; ``every`` lists each chunk of an update."""
+def table(c: Conversation, *, width: int = WIDTH, every: bool = False, redacted: bool = False) -> Iterator[str]:
+    """Yield the lines of one conversation's table; ``every`` lists each chunk of an update, ``redacted`` leaves out
+    what messages say.
+    """
     layout = _Layout(c, width)
+    yield layout.header()
+    for row in table_rows(c, every=every, redacted=redacted):
+        yield layout.row(row.packets, row.message, row.name, row.text, row.answers)
+
+
+def table_rows(c: Conversation, *, every: bool = False, redacted: bool = False) -> Iterator[TableRow]:
+    """Yield the rows of that table."""
+    says = extents if redacted else summary
     updated = c.secrets is not None and c.secrets.gist.count("Chunk")
     images = collect_images(c.messages) if updated else []
-    yield layout.header()
     run = _Run()
     for message in c.messages:
         if not every and message.name in FOLDED:
             run.messages.append(message)
             continue
-        yield from _told(run, layout, images)
+        yield from _told(run, images, says)
         run = _Run()
-        yield _row(message, layout, images)
-    yield from _told(run, layout, images)
+        yield _row(message, images, says)
+    yield from _told(run, images, says)
 
 
-def _told(run: _Run, layout: _Layout, images: list[FirmwareImage]) -> Iterator[str]:
+def _told(run: _Run, images: list[FirmwareImage], says: Says) -> Iterator[TableRow]:
     if len(run.messages) < FEWEST_FOLDED or not run.chunks:
         for message in run.messages:
-            yield _row(message, layout, images)
+            yield _row(message, images, says)
         return
     chunks = run.chunks
     first, last = run.messages[0], run.messages[-1]
@@ -118,7 +142,12 @@ def _told(run: _Run, layout: _Layout, images: list[FirmwareImage]) -> Iterator[s
     took = last.time_ns - first.time_ns
     rate = f", {size(round(total * 1e9 / took))}/s" if took else ""
     text = f"{number(refused)} missed, CRC {number(good)} of {number(len(chunks))}{rate}"
-    yield layout.row(_span(first.packet, last.packet), chunks[0], f"{number(len(chunks))} × Chunk", text)
+    yield TableRow(_span(first.packet, last.packet), chunks[0], f"{number(len(chunks))} × Chunk", text)
+
+
+def since(message: SparkMessage, start_ns: int) -> str:
+    """Return when a message came, counted from ``start_ns``."""
+    return f"{(message.time_ns - start_ns) / 1e9:.3f} s"
 
 
 def _span(first: int, last: int) -> str:
@@ -126,8 +155,8 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}–{last}"
 
 
-def _row(message: SparkMessage, layout: _Layout, images: list[FirmwareImage]) -> str:
-    text = summary(message)
+def _row(message: SparkMessage, images: list[FirmwareImage], says: Says) -> TableRow:
+    text = says(message)
     if message.name == "UpdateDone" and message.direction == "server":
         text = _hash(message, images) or text
     answers = ""
@@ -135,7 +164,7 @@ def _row(message: SparkMessage, layout: _Layout, images: list[FirmwareImage]) ->
         answers = str(message.answers_packet)
         if message.answer_ns is not None:
             answers += f", {duration(message.answer_ns)}"
-    return layout.row(str(message.packet), message, label(message), text, answers)
+    return TableRow(str(message.packet), message, label(message), text, answers)
 
 
 def _hash(done: SparkMessage, images: list[FirmwareImage]) -> str | None:

@@ -21,6 +21,7 @@ class Style:
     colour: bool = False
     unicode: bool = True
     quiet: bool = False
+    moves: bool = True  # a terminal's cursor can be moved
 
     @property
     def narrow(self) -> bool:

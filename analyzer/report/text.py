@@ -10,20 +10,32 @@ from collections.abc import Collection
 from itertools import zip_longest
 from typing import Final
 
-from analyzer.background import WEB_PORTS
 from analyzer.cells import NARROW, WIDTH, cells, cut_front, right
-from analyzer.findings import Evidence, Finding, NotChecked
+from analyzer.findings import Finding
 from analyzer.report.attempts import endings, others
-from analyzer.report.figures import figures
 from analyzer.report.ladder import WITH_ROWS, draw, ladder
 from analyzer.report.layout import LABEL, beside, block, columns, labelled, numbered
 from analyzer.report.past import Times
-from analyzer.report.recognised import recognised_line
-from analyzer.report.story import STEP_NAMES, UNSAID, Mark, Story
+from analyzer.report.reasons import (
+    MISREAD,
+    codes_of,
+    device_row,
+    extent,
+    figures_of,
+    idle,
+    joined,
+    not_spark,
+    one_of_each_cause,
+    recognised_of,
+    sharing,
+    unchecked_of,
+    wireshark_of,
+)
+from analyzer.report.story import UNSAID, Mark, Story
 from analyzer.report.style import Style
 from analyzer.report.verdict import Verdict, histories_in_words, verdict_of
 from analyzer.trace import Trace
-from analyzer.wording import duration, endpoint, listing, moment, number, plain, plural, printable, span, wrap
+from analyzer.wording import endpoint, number, plain, plural, printable, wrap
 
 RULED_OUT_NAMES: Final = 23
 MANY_ATTEMPTS: Final = 4
@@ -33,18 +45,10 @@ SHORTEST_NAME: Final = 16
 LISTED_DEVICES: Final = 20
 DEVICE_NAME: Final = 18
 """Columns for an address in the table of devices, at 80; of a longer one the end is shown."""
-NAMED_DEVICES: Final = 3
 REASONS: Final = 8
 REASONS_EACH: Final = 4
 UNCHECKED: Final = 4
-DRAWN_STORIES: Final = 3
 LISTED_HISTORIES: Final = 5
-SHARED: Final = "The same in "
-MISREAD: Final = "SPK401"
-HEALTHY: Final = "SPK001"
-"""Its evidence tells of the pings already."""
-COUNTED_FROM: Final = 10
-"""From this count on the footer says how often a finding was made."""
 
 RESET: Final = "\x1b[0m"
 BOLD, RED, GREEN, YELLOW, CYAN, MAGENTA = (f"\x1b[{code}m" for code in (1, 31, 32, 33, 36, 35))
@@ -144,13 +148,12 @@ def _do_this(verdict: Verdict, style: Style) -> list[str]:
     if len(verdict.stories) < 2 or not any(s.steps for s in verdict.stories):
         return numbered("Do this", verdict.steps, width) if verdict.steps else []
     lines: list[str] = []
-    for story in _one_of_each_cause(verdict):
+    for story in one_of_each_cause(verdict):
         if story.steps:
-            lines += block("" if lines else "Do this", f"For {_sharing(story, verdict)}:", width)
+            lines += block("" if lines else "Do this", f"For {sharing(story, verdict)}:", width)
             lines += numbered("", story.steps, width)
-    idle = [story.address for story in verdict.stories if story.mark is Mark.WORKS and not story.steps]
-    if 0 < len(idle) <= NAMED_DEVICES:
-        lines += block("", f"For {listing(idle)}: nothing.", width)
+    if names := idle(verdict):
+        lines += block("", f"For {names}: nothing.", width)
     return lines
 
 
@@ -167,27 +170,6 @@ def _history(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     return lines
 
 
-def _sharing(story: Story, verdict: Verdict) -> str:
-    """Name the devices that the cause of ``story`` is told of."""
-    names = [s.address for s in verdict.stories if _cause(s) == _cause(story)]
-    return listing(names) if len(names) <= NAMED_DEVICES else f"{names[0]} and {number(len(names) - 1)} others"
-
-
-def _cause(story: Story) -> tuple[str, str]:
-    if story.together is not None:
-        return str(story.mark), f"shared {id(story.together)}"
-    return story.state, story.lead.code if story.lead else ""
-
-
-def _one_of_each_cause(verdict: Verdict) -> list[Story]:
-    """The devices to draw and to tell of: one for each cause, worst first; those that work only if all do."""
-    failing = [s for s in verdict.stories if s.mark in (Mark.FAILS, Mark.WARNS)]
-    chosen: dict[tuple[str, str], Story] = {}
-    for story in failing or verdict.stories:
-        chosen.setdefault(_cause(story), story)
-    return list(chosen.values())[:DRAWN_STORIES]
-
-
 def _first_step(verdict: Verdict, style: Style) -> list[str]:
     steps = verdict.steps
     chosen: list[str] = []
@@ -202,13 +184,8 @@ def _table(stories: list[Story], width: int) -> list[str]:
     rows = []
     longest = DEVICE_NAME + max(0, width - WIDTH)
     for story in stories[:LISTED_DEVICES]:
-        last = story.conversations[-1]
-        reached = max((c.reached for c in story.conversations), key=list(STEP_NAMES).index)
-        first = story.conversations[0].first_packet
-        packets = span(first, max(c.last_packet for c in story.conversations))
         name = story.address if len(story.address) <= longest else "…" + story.address[1 - longest :]
-        step = STEP_NAMES[reached] if last.kind in ("spark", "empty") else "not Spark"
-        rows.append((name, story.state, number(len(story.conversations)), step, packets))
+        rows.append((name, *device_row(story)))
     headers = ("device", "state", "attempts", "last step reached", "packets")
     lines = ["", *columns(headers, rows, ("left", "left", "right", "left", "left"), width)]
     if len(stories) > LISTED_DEVICES:
@@ -219,7 +196,7 @@ def _table(stories: list[Story], width: int) -> list[str]:
 
 def _drawings(verdict: Verdict, style: Style) -> list[list[str]]:
     """One drawing per cause, worst first; devices that work are drawn only when nothing fails."""
-    return [drawing for story in _one_of_each_cause(verdict) if (drawing := _drawing(story, style))]
+    return [drawing for story in one_of_each_cause(verdict) if (drawing := _drawing(story, style))]
 
 
 def _drawing(story: Story, style: Style) -> list[str]:
@@ -252,15 +229,14 @@ def _reasons(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
     lines = _why(verdict, width)
     if verdict.stories:
         lines += _ruled_out(verdict.stories[0], width)
-    told = " ".join((verdict.sentence, verdict.sure))
-    unchecked = [item for s in verdict.stories[:DRAWN_STORIES] for item in s.unchecked if item.because not in told]
-    for index, because in enumerate(_alike_once(unchecked)[:UNCHECKED]):
+    for index, because in enumerate(unchecked_of(verdict)[:UNCHECKED]):
         lines += block("" if index else "Not checked", because, width)
-    measured = _figures(verdict)
+    measured = figures_of(verdict)
     if measured:
         lines += block("Figures", measured, width)
-    lines += _recognised(verdict, width)
-    shows = next((s.wireshark_shows for s in verdict.stories if s.wireshark_shows), None)
+    for index, text in enumerate(recognised_of(verdict)):
+        lines += block("" if index else "Recognised", text, width)
+    shows = wireshark_of(verdict)
     if shows and not (width >= WITH_ROWS and _shown_beside(verdict)):
         lines += block("In Wireshark", shows, width)
     if trace.conversations:
@@ -276,60 +252,18 @@ def _shown_beside(verdict: Verdict) -> bool:
     return len(verdict.stories) == len(drawn) == 1 and drawn[0].rows.total == len(drawn[0].rows.few)
 
 
-def _recognised(verdict: Verdict, width: int) -> list[str]:
-    """Which firmware and which server it is, of one device for each cause."""
-    lines: list[str] = []
-    stories = _one_of_each_cause(verdict)
-    for story in stories:
-        if told := recognised_line(story.conversations):
-            whose = f"{story.address}: " if len(verdict.stories) > 1 else ""
-            lines += block("" if lines else "Recognised", whose + told, width)
-    return lines
-
-
 def _why(verdict: Verdict, width: int) -> list[str]:
     """The reasons, of each cause where several devices fail in different ways."""
     lines: list[str] = []
-    stories = _one_of_each_cause(verdict)
+    stories = one_of_each_cause(verdict)
     for story in stories:
         if len(stories) > 1:
-            lines += block("" if lines else "Why", f"{_sharing(story, verdict)}:", width)
-        for text in _joined(story.evidence)[: REASONS_EACH if len(stories) > 1 else REASONS]:
+            lines += block("" if lines else "Why", f"{sharing(story, verdict)}:", width)
+        for text in joined(story.evidence)[: REASONS_EACH if len(stories) > 1 else REASONS]:
             lines += block("" if lines else "Why", text, width)
-    for text in _joined(verdict.evidence)[:REASONS]:
+    for text in joined(verdict.evidence)[:REASONS]:
         lines += block("" if lines else "Why" if stories else "Seen", text, width)
     return lines
-
-
-def _figures(verdict: Verdict) -> str:
-    """What was measured of the device that is told of first."""
-    if not verdict.stories:
-        return ""
-    story = verdict.stories[0]
-    told = figures(story.conversations, pings=HEALTHY not in [finding.code for finding in story.said])
-    return f"{story.address}: {told}" if told and len(verdict.stories) > 1 else told
-
-
-def _joined(evidence: list[Evidence]) -> list[str]:
-    """Put what other attempts share behind what they share it with."""
-    texts: list[str] = []
-    for item in evidence:
-        if texts and item.text.startswith(SHARED):
-            texts[-1] += f" {item.text}"
-        else:
-            texts.append(item.text)
-    return texts
-
-
-def _alike_once(unchecked: list[NotChecked]) -> list[str]:
-    """Tell reasons that differ in their numbers alone once, with how many more there are."""
-    alike: dict[str, list[str]] = {}
-    for item in unchecked:
-        alike.setdefault(re.sub(r"\d[\d,.]*( [µm]?s)?", "", item.because), []).append(item.because)
-    return [
-        texts[0] + (f" So in {plural(len(set(texts)) - 1, 'other attempt')}." if len(set(texts)) > 1 else "")
-        for texts in alike.values()
-    ]
 
 
 def _ruled_out(story: Story, width: int) -> list[str]:
@@ -345,29 +279,8 @@ def _ruled_out(story: Story, width: int) -> list[str]:
     return labelled("Ruled out", lines, width) if lines else []
 
 
-def not_spark(trace: Trace) -> str:
-    """Say in a sentence what else the capture holds, "" when there is nothing but ARP and the like."""
-    around = trace.background
-    told = []
-    web = sum(around.tcp_connections[port] for port in WEB_PORTS)
-    if web:
-        told.append(plural(web, "web connection"))
-    for port, count in around.tcp_connections.most_common(3):
-        if port not in WEB_PORTS:
-            told.append(f"{number(count)} on port {port}")
-    for kind in ("DNS", "UDP 5684", "UDP 5683", "UDP"):
-        if around.kinds[kind]:
-            told.append(f"{number(around.kinds[kind])} {kind}")
-    if not told:
-        return ""
-    return f"{number(around.packets)} of {plural(trace.packets, 'packet')}: {listing(told)}."
-
-
 def _footer(trace: Trace, verdict: Verdict, style: Style) -> list[str]:
-    codes = [code if count < COUNTED_FROM else f"{code} ×{number(count)}" for code, count in verdict.codes]
-    what = f"{plural(trace.packets, 'packet')}"
-    if trace.first_ns is not None:
-        what += f", {duration(trace.duration_ns)} from {moment(trace.first_ns)}"
+    codes, what = codes_of(verdict), extent(trace)
     joint = "  " if any("×" in code for code in codes) else " "
     found = joint.join(codes)
     whole = f"{found} · {what}" if found else what

@@ -50,9 +50,14 @@ class Verdict:
         return self.findings[0] if self.findings else None
 
 
+def stories_of(trace: Trace) -> list[Story]:
+    """Tell the stories of all devices, each by itself."""
+    return [tell(story) for story in _stories(trace)]
+
+
 def verdict_of(trace: Trace) -> Verdict:
     """Tell the stories of all devices and sum them up."""
-    stories = [tell(story) for story in _stories(trace)]
+    stories = stories_of(trace)
     called, times = servers([s.history for s in stories]), Times.of(trace)
     _share(stories, [server.together for server in called if server.together is not None], times)
     stories.sort(key=_place)

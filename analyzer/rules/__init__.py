@@ -63,8 +63,9 @@ SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
 """What is not checked for want of a key; with keys their own rules say what is still open."""
 
 
-def judge(trace: Trace) -> None:
-    """Run every rule and put the folded findings, worst first, into the trace.
+def judge(trace: Trace, each: list[Finding] | None = None) -> None:
+    """Run every rule and put the folded findings, worst first, into the trace. ``each`` is given all of them as they
+    were before.
 
     Each conversation is looked at once, by all rules that need no other, and its facts are let go: those of all of
     them together would take more room than what they tell of.
@@ -80,7 +81,7 @@ def judge(trace: Trace) -> None:
     if same or not trace.devices:
         trace.devices = devices_of(trace.conversations, same)
     owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
-    findings, unchecked, repeated = Folding(owners), UncheckedFolding(), repeats.Repeats(every)
+    findings, unchecked, repeated = Folding(owners, each), UncheckedFolding(), repeats.Repeats(every)
     aside: list[tuple[Facts, Finding | NotChecked]] = []
     for place, facts in enumerate(every):
         open_: list[NotChecked] = []

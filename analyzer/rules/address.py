@@ -116,7 +116,7 @@ def _before(facts: Facts, lookup: Lookup) -> tuple[list[LookupPacket], list[Look
     c, trace = facts.conversation, facts.trace
     dialled = c.syns[0].time_ns
     since = dialled - LOOKED_UP_BEFORE
-    # Of a trace that was reduced to some conversations, the numbers are not the places.
+    # Not all conversations need be there: one was chosen, or the oldest have been let go.
     for index in range(bisect_left(trace.conversations, c.number, key=_number) - 1, -1, -1):
         earlier = trace.conversations[index]
         if earlier.start_ns < since:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -28,17 +29,20 @@ _Group = tuple[str, str, int | str | None]
 class Folding:
     """Joins findings of one code, severity and device into one each, in order of appearance.
 
-    ``owners`` tells whose each conversation is; one of which it does not tell is of its address.
+    ``owners`` tells whose each conversation is; one of which it does not tell is of its address. ``each`` is given a
+    copy of every finding.
     """
 
-    def __init__(self, owners: Mapping[int, int]) -> None:
-        self._owners = owners
+    def __init__(self, owners: Mapping[int, int], each: list[Finding] | None = None) -> None:
+        self._owners, self._each = owners, each
         self._groups: dict[_Group, _Joined] = {}
         self._known: set[tuple[str, str | None]] = set()
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Take the next findings. They must not change any more."""
         for finding in findings:
+            if self._each is not None:
+                self._each.append(replace(finding))
             self._known.add((finding.code, finding.device))
             owner = self._owners.get(finding.conversations[0]) if finding.conversations else None
             group = finding.code, finding.severity, finding.device if owner is None else owner

@@ -280,7 +280,7 @@ end
 local function explain(code)
   local spec, out, steps = FINDINGS[code], {}, {}
   for place, text in ipairs(spec.fix) do
-    steps[place] = wording.fill(text, constants.commands.explain.ANY_SERVER)
+    steps[place] = wording.fill(text, constants.report.explained.ANY_SERVER)
   end
   paragraph(out, code .. "  ", spec.title)
   out[#out + 1] = ""
