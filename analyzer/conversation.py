@@ -7,20 +7,23 @@ rules and the reports ask for, and its size no longer depends on how long the co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 from functools import lru_cache
 from io import BytesIO
+from operator import attrgetter
 from pickle import HIGHEST_PROTOCOL, Pickler, Unpickler
 from struct import Struct
 from typing import TYPE_CHECKING, Final, Protocol
 from zlib import compressobj, decompressobj
 
 from analyzer.catalogue import HELLO_FRAMES, IDENTITY_SIZE, NONCE_SIZE, SESSION_SIZE, SMALLEST_FRAME_ON_WIRE
+from analyzer.cold import WARM_ONES, packed, unpacked
 from analyzer.copies import COPY_NS
 from analyzer.frames import Frame
 from analyzer.handshake import Part, TurnReader
 from analyzer.lane import Lane
-from analyzer.misparse.words import NO_ROWS, RowWords
+from analyzer.misparse.words import RowsSeen, RowWords
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment
 from analyzer.seen import (
     FIRST,
@@ -30,10 +33,11 @@ from analyzer.seen import (
     FRAMES_HELD,
     LAST,
     LAST_FRAMES,
-    NOTHING,
+    NO_FRAMES,
     Closing,
     Endpoint,
     FrameSeen,
+    Kept,
     Seen,
     Side,
     frame_kind,
@@ -71,13 +75,18 @@ HOLES: Final = 1000
 DEAD_FRAMES: Final = 1000
 """Dead-key frames that are listed per conversation; further ones are counted. A device sends three a minute."""
 
-_NO_FRAMES: Final = bytearray()
+KEPT: Final = tuple(field.name for field in fields(Kept) if field.name != "edges")
 
 Edge = tuple[int | None, int, int | None]
 """Of one direction: sequence number of the first byte, offset behind the furthest byte, offset of the FIN."""
 _NEVER: Final = -(1 << 63)
 _EDGES: Final = Struct("<8q")
 """The initial number (-1 for none) and the edge of either end: what late packets are known by."""
+
+
+def _of_kept(name: str) -> property:
+    """Return what stands for an attribute of `Kept` on its conversation."""
+    return property(attrgetter(f"kept.{name}"))
 
 
 class StreamTap(Protocol):
@@ -113,39 +122,28 @@ class Conversation:
     """One TCP connection, from its SYN (or the first packet in the capture) to its end."""
 
     __slots__ = (
-        "_edges",
+        "__weakref__",
         "_frozen",
+        "_packed",
+        "_reached",
         "_reading",
-        "closings",
-        "connected",
-        "dead_frames",
         "dead_words",
         "device",
-        "device_side",
         "end_ns",
         "finished",
         "first_packet",
-        "framed",
         "hole_count",
-        "holes",
+        "kept",
         "kind",
         "last_packet",
         "lingering",
         "messages",
-        "nonce_acked",
         "number",
         "on_frame",
         "recognised",
-        "reply_acked",
-        "rows",
         "secrets",
         "server",
-        "server_hello",
-        "server_side",
         "start_ns",
-        "syn_ack",
-        "syn_count",
-        "syns",
         "tap",
         "watch",
     )
@@ -156,34 +154,42 @@ class Conversation:
         self.server = server
         self.first_packet = self.last_packet = segment.number
         self.start_ns = self.end_ns = segment.time_ns
-        self.syns: Sequence[Seen] = ()
-        self.syn_count = 0
-        self.syn_ack: Seen | None = None
-        self.connected: Seen | None = None
-        self.closings: Sequence[Closing] = ()
-        self.holes: Sequence[Hole] = ()
+        self.kept = Kept()
         self.hole_count = 0
-        self.reply_acked: Seen | None = None  # the device's acknowledgement of all 384 bytes
-        self.nonce_acked: Seen | None = None
-        self.server_hello: FrameSeen | None = None
-        """The server's first frame, None when it is not among the first of both."""
-        self.framed = bytearray()  # the frames of `first_frames` and `last_frames`, packed
         self.dead_words: tuple[str, ...] = ()
-        self.dead_frames: Sequence[FrameSeen] = ()
         self.watch = SessionWatch()
-        self.rows = NO_ROWS  # what Wireshark would show as CoAP
         self.kind = "empty"
         self.finished = False
         self.lingering = False  # closed, but open for late packets
         self.on_frame: Callable[[Conversation, Frame], str | None] | None = None
         self.tap: StreamTap | None = None
         self.secrets: Secrets | None = None  # what keys told, when there were any
-        self.messages: list[SparkMessage] = []
+        self.messages: list[SparkMessage] = ()  # type: ignore[assignment]  # a sequence is all that anybody needs
         self.recognised: Recognition | None = None  # what its two ends can be
-        self._edges = b""
         self._frozen: bytes | None = None
+        self._packed: bytes | None = None
+        self._reached: str | None = None  # once nothing more comes
         self._reading: _Reading | None = (reading := _Reading(self))
-        self.device_side, self.server_side = reading.device.side, reading.server.side
+        self.kept.device_side, self.kept.server_side = reading.device.side, reading.server.side
+
+    if TYPE_CHECKING:
+        closings: Sequence[Closing]
+        connected: Seen | None
+        dead_frames: Sequence[FrameSeen]
+        device_side: Side
+        framed: bytearray
+        holes: Sequence[Hole]
+        nonce_acked: Seen | None
+        reply_acked: Seen | None
+        rows: RowsSeen
+        server_hello: FrameSeen | None
+        server_side: Side
+        syn_ack: Seen | None
+        syn_count: int
+        syns: Sequence[Seen]
+    else:
+        closings, connected, dead_frames, device_side, framed, holes, nonce_acked = map(_of_kept, KEPT[:7])
+        reply_acked, rows, server_hello, server_side, syn_ack, syn_count, syns = map(_of_kept, KEPT[7:])
 
     @property
     def sides(self) -> dict[Sender, Side]:
@@ -196,15 +202,32 @@ class Conversation:
         """Shrink to a fraction while nothing comes. It is the tracker that must `thaw` it before anything else."""
         if self._reading is not None:
             packer = compressobj(1, zdict=_pattern())
-            self._frozen = packer.compress(self._stored()) + packer.flush()
-            self._reading, self.watch, self.framed = None, NOTHING_SEEN, _NO_FRAMES
-            self.device_side = self.server_side = NOTHING
+            frozen = packer.compress(self._stored()) + packer.flush()
+            if self._has_no_more_to_tell:
+                on_frame = self.on_frame
+                self.finish()
+                self._packed, self.on_frame, self.finished = packed(self), on_frame, False
+            self._frozen, self._reading, self.watch = frozen, None, NOTHING_SEEN
+            del self.kept
 
     def thaw(self) -> None:
         """Be again what it was before `freeze`."""
         if self._frozen is not None:
-            self._load(decompressobj(zdict=_pattern()).decompress(self._frozen))
-            self._frozen = None
+            self._reading, self.watch, self.kept = self._thawed(self._frozen)
+            self._frozen = self._packed = None
+
+    @property
+    def _has_no_more_to_tell(self) -> bool:
+        """Whether it brought no data so far: then it can be known already what it will be if nothing comes any more,
+        as it is with nearly all that are silent, and it need not be thawed for that.
+        """
+        streams = [lane.stream for lane in self.lanes]
+        return self.tap is None and not any(stream.highest or stream.acked or stream.waits for stream in streams)
+
+    def _thawed(self, frozen: bytes) -> tuple[_Reading, SessionWatch, Kept]:
+        stored = decompressobj(zdict=_pattern()).decompress(frozen)
+        what: tuple[_Reading, SessionWatch, Kept] = _Thawer(BytesIO(stored), self).load()
+        return what
 
     @property
     def incomplete(self) -> bool:
@@ -215,12 +238,12 @@ class Conversation:
     def so_far(self) -> Conversation:
         """Return what this conversation would be, finished, if no packet followed; this one goes on as it is."""
         copy: Conversation = object.__new__(Conversation)
-        for name in Conversation.__slots__:
+        for name in self._travels:
             setattr(copy, name, getattr(self, name))
         copy.device = replace(self.device)
         copy.on_frame = copy.tap = None
         if self._reading is not None:
-            copy._load(self._stored())
+            copy._reading, copy.watch, copy.kept = _Thawer(BytesIO(self._stored()), copy).load()
         copy.finish()
         return copy
 
@@ -229,16 +252,57 @@ class Conversation:
         """Bytes in which it is stored, 0 while it is not."""
         return len(self._frozen or b"")
 
-    def _load(self, stored: bytes) -> None:
-        """Take what `_stored` has returned."""
-        self._reading, self.watch, self.framed = _Thawer(BytesIO(stored), self).load()
-        self.device_side, self.server_side = self._live.device.side, self._live.server.side
+    # -- the long time after its end --------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Say that all is known of it: it is finished, and of which kind. It must not be changed any more."""
+        self._reached = self.reached
+        WARM_ONES.hold(self)
+
+    def has_changed(self) -> None:
+        """Say that something of what it keeps was just changed after all, so that it is packed anew."""
+        with suppress(AttributeError):
+            object.__getattribute__(self, "kept")
+            self._packed = None
+
+    def cool(self) -> None:
+        """Shrink to a fraction, until somebody asks for more than is at hand then."""
+        if self._reached is None:
+            return
+        if self._packed is None:
+            self._packed = packed(self)
+        with suppress(AttributeError):  # it has shrunk already
+            del self.kept
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Kept:
+            """Be whole again: something is asked for that `cool` has packed."""
+            if name == "kept" and self._frozen is not None:  # for as long as it takes to look
+                return self._thawed(self._frozen)[2]
+            if name != "kept" or self._packed is None:
+                raise AttributeError(name)
+            self.kept = kept = unpacked(self._packed, self.first_packet, self.start_ns)
+            WARM_ONES.hold(self)
+            return kept
+
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        """Travel packed."""
+        if self._reached is not None:
+            self.cool()
+        return None, {name: getattr(self, name) for name in self._travels}
+
+    @property
+    def _travels(self) -> list[str]:
+        """The names of what there is of it at the moment."""
+        packed = self._packed is not None or self._frozen is not None
+        return [name for name in self.__slots__[1:] if name != "kept" or not packed]
 
     def _stored(self) -> bytes:
         file = BytesIO()
         pickler = Pickler(file, HIGHEST_PROTOCOL)
         pickler.dispatch_table = {Conversation: lambda _: (_whose, ())}
-        pickler.dump((self._reading, self.watch, self.framed))
+        pickler.dump((self._reading, self.watch, self.kept))
         return file.getvalue()
 
     # -- what the tracker asks ------------------------------------------------------------------------------
@@ -331,7 +395,7 @@ class Conversation:
 
     def _edge(self, sender: Sender) -> Edge:
         if self._reading is None:
-            base, end, fin_offset = _EDGES.unpack(self._edges)[1 + 4 * (sender is _SERVER) :][:3]
+            base, end, fin_offset = _EDGES.unpack(self.kept.edges)[1 + 4 * (sender is _SERVER) :][:3]
             return (None if base < 0 else base), end, (None if fin_offset == _NEVER else fin_offset)
         stream = self._reading.lane(sender).stream
         return stream.base, max(stream.next, stream.highest), stream.fin_offset
@@ -361,7 +425,7 @@ class Conversation:
             stream.quality.copies += 1
             stream.compare(segment)
             if flags & SYN:
-                first = self.syn_ack if flags & ACK else self.syns[0] if self.syns else None
+                first = self.kept.syn_ack if flags & ACK else self.kept.syns[0] if self.kept.syns else None
                 reading.opening_untimed |= first is not None and abs(time_ns - first.time_ns) > COPY_NS
             return
         stream.quality.packets += 1
@@ -380,14 +444,14 @@ class Conversation:
                 stream.base is None or (segment.seq - stream.base - stream.next) % SEQUENCE_SPACE == 0
             ):
                 side.round_trips.add(rtt)
-            if sender is _DEVICE and self.reply_acked is None:
+            if sender is _DEVICE and self.kept.reply_acked is None:
                 self.note_milestones(segment, seen)
         # Before the segment is taken: a keep-alive probe repeats the last byte, which may be one to give up on.
         stream.poll(number, time_ns)
         peer.poll(number, time_ns)
         if segment.length and not flags & RST:
-            if self.connected is None:
-                self.connected = seen
+            if self.kept.connected is None:
+                self.kept.connected = seen
             if side.first_data is None:
                 side.first_data, side.first_size = seen, segment.length
             lane.last_data = mark
@@ -445,16 +509,16 @@ class Conversation:
         if segment.flags & ACK:
             other.stream.start_at(segment.ack, certain=True)
             other.turn.begin()
-            if self.syn_ack is None:
-                self.syn_ack = seen
-                if self.syn_count == 1 and not reading.opening_untimed:
-                    own.side.round_trips.add(seen.time_ns - self.syns[0].time_ns)
+            if self.kept.syn_ack is None:
+                self.kept.syn_ack = seen
+                if self.kept.syn_count == 1 and not reading.opening_untimed:
+                    own.side.round_trips.add(seen.time_ns - self.kept.syns[0].time_ns)
             else:
                 reading.opening_untimed = True
             return
-        self.syn_count += 1
-        if len(self.syns) < SYNS:
-            self.syns = (*self.syns, seen)
+        self.kept.syn_count += 1
+        if len(self.kept.syns) < SYNS:
+            self.kept.syns = (*self.kept.syns, seen)
 
     def _start_without_syn(self, lane: Lane) -> None:
         """The first number of a direction comes from something else than its SYN: how it begins is to be seen."""
@@ -465,10 +529,10 @@ class Conversation:
         if segment.flags & SYN:
             return
         reading = self._live
-        if self.connected is None and not self.midway:
-            self.connected = seen  # only who has the SYN-ACK can acknowledge anything
-            if self.syn_ack is not None and not reading.opening_untimed and not segment.length:
-                self.device_side.round_trips.add(seen.time_ns - self.syn_ack.time_ns)
+        if self.kept.connected is None and not self.midway:
+            self.kept.connected = seen  # only who has the SYN-ACK can acknowledge anything
+            if self.kept.syn_ack is not None and not reading.opening_untimed and not segment.length:
+                self.kept.device_side.round_trips.add(seen.time_ns - self.kept.syn_ack.time_ns)
         if len(reading.early_acks) < EARLY_ACKS:
             reading.early_acks.append((segment.ack, seen))
         if reading.server.turn.started is not None:
@@ -479,16 +543,16 @@ class Conversation:
         stream, before = reading.server.stream, reading.server.turn.before
         for ack, seen in reading.early_acks:
             acked = before + min(stream.offset_of(ack), stream.acked)
-            if self.nonce_acked is None and acked >= NONCE_SIZE:
-                self.nonce_acked = seen
-            if self.reply_acked is None and acked >= NONCE_SIZE + SESSION_SIZE:
-                self.reply_acked = seen
+            if self.kept.nonce_acked is None and acked >= NONCE_SIZE:
+                self.kept.nonce_acked = seen
+            if self.kept.reply_acked is None and acked >= NONCE_SIZE + SESSION_SIZE:
+                self.kept.reply_acked = seen
         reading.early_acks.clear()
 
     def _close(self, sender: Sender, how: str, seen: Seen) -> None:
-        known = any(c.sender is sender and c.how == how for c in self.closings)
-        if not known and len(self.closings) < CLOSINGS:
-            self.closings = (*self.closings, Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
+        known = any(c.sender is sender and c.how == how for c in self.kept.closings)
+        if not known and len(self.kept.closings) < CLOSINGS:
+            self.kept.closings = (*self.kept.closings, Closing(sender, how, seen.packet, seen.time_ns, seen.ttl))
 
     def take_hole(self, hole: Hole) -> None:
         """List a hole. What was acknowledged in steps is one hole if nothing was captured between them."""
@@ -500,12 +564,12 @@ class Conversation:
             return
         last_hole[hole.sender] = hole = replace(hole)
         self.hole_count += 1
-        if len(self.holes) < HOLES:
-            self.holes = (*self.holes, hole)
+        if len(self.kept.holes) < HOLES:
+            self.kept.holes = (*self.kept.holes, hole)
 
     def take_frame(self, frame: Frame) -> None:
         """Take the next frame of a sender, as it is cut."""
-        side = self.device_side if frame.sender is _DEVICE else self.server_side
+        side = self.kept.device_side if frame.sender is _DEVICE else self.kept.server_side
         side.frames += 1
         side.longest = max(side.longest, frame.size)
         dead = self.on_frame(self, frame) if self.on_frame else None
@@ -515,9 +579,9 @@ class Conversation:
 
     def note_frame(self, seen: FrameSeen) -> None:
         """Remember a frame that is already counted among its sender's."""
-        framed, dead = self.framed, seen.dead
-        if len(framed) < FIRST and self.server_hello is None and seen.sender is _SERVER:
-            self.server_hello = seen
+        framed, dead = self.kept.framed, seen.dead
+        if len(framed) < FIRST and self.kept.server_hello is None and seen.sender is _SERVER:
+            self.kept.server_hello = seen
         if len(framed) >= FRAMES_HELD:
             del framed[FIRST:-LAST]
         if dead and dead not in self.dead_words:
@@ -529,12 +593,15 @@ class Conversation:
         if not dead:
             self.watch.take(seen)
             return
-        (self.device_side if seen.sender is _DEVICE else self.server_side).dead += 1
-        if len(self.dead_frames) < DEAD_FRAMES:
-            self.dead_frames = (*self.dead_frames, seen)
+        (self.kept.device_side if seen.sender is _DEVICE else self.kept.server_side).dead += 1
+        if len(self.kept.dead_frames) < DEAD_FRAMES:
+            self.kept.dead_frames = (*self.kept.dead_frames, seen)
 
     def finish(self) -> None:
         """Close the books: deliver what waited, keep the results as small as they get, let all else go."""
+        if self._packed is not None and not self.finished:
+            self._frozen, self.finished, self.on_frame = None, True, None
+            return
         self.thaw()
         reading = self._reading
         if reading is None:
@@ -551,14 +618,14 @@ class Conversation:
             isn = reading.isn.get(lane.sender)
             edges += (-1 if isn is None else isn, -1 if base is None else base, end)
             edges.append(_NEVER if fin_offset is None else fin_offset)
-        self._edges = _EDGES.pack(*edges)
-        self.device_side, self.server_side = reading.device.side.kept(), reading.server.side.kept()
+        self.kept.edges = _EDGES.pack(*edges)
+        self.kept.device_side, self.kept.server_side = reading.device.side.kept(), reading.server.side.kept()
         framed = self.framed
         if len(framed) > FIRST + LAST:
             del framed[FIRST:-LAST]
-        self.framed = bytearray(framed) if framed else _NO_FRAMES  # without the room for more
+        self.kept.framed = bytearray(framed) if framed else NO_FRAMES  # without the room for more
         self.watch = self.watch.finish()
-        self.rows = reading.rows.finish()
+        self.kept.rows = reading.rows.finish()
         self.finished = True
         self._reading = None
         self.on_frame = self.tap = None
@@ -592,7 +659,7 @@ class Conversation:
         """The TCP sequence numbers of the SYNs in the capture, by end."""
         if self._reading is not None:
             return dict(self._reading.isn)
-        known = _EDGES.unpack(self._edges)
+        known = _EDGES.unpack(self.kept.edges)
         return {sender: number for sender, number in ((_DEVICE, known[0]), (_SERVER, known[4])) if number >= 0}
 
     @property
@@ -636,6 +703,8 @@ class Conversation:
     @property
     def reached(self) -> str:
         """How far the connection got, by what the bytes prove (missing ones included when acknowledged)."""
+        if self._reached is not None:
+            return self._reached
         if self.kind not in ("spark", "empty"):
             return "connected"
         device, server = self.device_side, self.server_side

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from analyzer.conversation import Conversation
@@ -122,7 +123,7 @@ class Decryption:
             self._open_identity(conversation, secrets)  # it came behind the reply: capture begun between SYN and nonce
         if work.log is not None and secrets is not None:
             work.log.close()
-            secrets.hellos = {sender for sender in Sender if secrets.gist.counts[sender].get("Hello")}
+            secrets.hellos = _ends(*(sender for sender in Sender if secrets.gist.counts[sender].get("Hello")))
         chain = self._chain(conversation)
         del self._work[conversation.number]
         address = conversation.device.address
@@ -198,10 +199,10 @@ class Decryption:
             return
         in_step = not c.midway or c.part("session") is not None
         key = secrets.session_key
-        secrets.patterns = {sender: FailurePattern() for sender in Sender}
+        patterns = secrets.patterns = {sender: FailurePattern() for sender in Sender}
         directions = work.directions = {
             sender: _Direction(sender.value, FrameDecryptor(key, in_step=in_step), pattern)
-            for sender, pattern in secrets.patterns.items()
+            for sender, pattern in patterns.items()
         }
         log = work.log = MessageLog(key.salt)
         secrets.reader, secrets.gist = log.reader, log.gist
@@ -267,7 +268,8 @@ class Decryption:
                 secrets.lost += 1
             elif len(secrets.bad_frames) < BAD_FRAMES:
                 position, behind_gap = pattern.frames - 1, direction.gap
-                secrets.bad_frames.append(BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap))
+                bad = BadFrame(frame.sender, position, frame.packet, opened.obstacle, behind_gap)
+                secrets.bad_frames = (*secrets.bad_frames, bad)
             return
         direction.gap = False
         if opened.whole:
@@ -280,6 +282,11 @@ class Decryption:
         if self._told_of is not None:
             message = OpenedMessage(direction.name, opened.plaintext, frame.packet, frame.time_ns, opened.missing)
             self._told_of(c, message)
+
+
+@lru_cache(maxsize=4)  # one for all sessions
+def _ends(*senders: Sender) -> frozenset[Sender]:
+    return frozenset(senders)
 
 
 def _longest_run(queue: list[Frame], sender: Sender) -> tuple[bool, list[bytes]]:

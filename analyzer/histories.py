@@ -258,8 +258,7 @@ def pauses(conversations: Sequence[Conversation]) -> list[int]:
     """Return the time (ns) from the end of each connection to the begin of the next."""
     found = []
     for earlier, later in pairwise(conversations):
-        closed = earlier.closings[0].time_ns if earlier.closings else earlier.end_ns
-        found.append(max(0, later.start_ns - max(closed, earlier.end_ns)))
+        found.append(max(0, later.start_ns - earlier.end_ns))
     return found
 
 

@@ -124,7 +124,7 @@ class Lane:
                 else:
                     side.round_trips.add(rtt)
         peer.last_ack = ack
-        if self.is_device and conversation.reply_acked is None:
+        if self.is_device and conversation.kept.reply_acked is None:
             conversation.note_milestones(segment, Seen(*mark))
         if not length:
             return True
@@ -132,8 +132,8 @@ class Lane:
         self.last_data = mark
         if side.first_data is None:
             side.first_data, side.first_size = Seen(*mark), length
-            if conversation.connected is None:
-                conversation.connected = side.first_data
+            if conversation.kept.connected is None:
+                conversation.kept.connected = side.first_data
         offset = stream.next
         stream.quality.data_segments += 1
         if offset == stream.acked:
@@ -206,9 +206,9 @@ class Lane:
             if dead is not None:
                 conversation.note_frame(FrameSeen(self.sender, index, size, number, time_ns, follows_gap, dead))
                 return
-        framed = conversation.framed
-        if not self.is_device and conversation.server_hello is None and len(framed) < FIRST:
-            conversation.server_hello = FrameSeen(self.sender, index, size, number, time_ns, follows_gap)
+        framed = conversation.kept.framed
+        if not self.is_device and len(framed) < FIRST and conversation.server_hello is None:
+            conversation.kept.server_hello = FrameSeen(self.sender, index, size, number, time_ns, follows_gap)
         if len(framed) >= FRAMES_HELD:
             del framed[FIRST:-LAST]
         framed += FRAME(self.is_device + 2 * follows_gap, 0, size, index, number, time_ns, 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from analyzer.messages.gist import Gist
 from analyzer.streams import Sender
@@ -29,6 +30,11 @@ class BadFrame:
     behind_gap: bool
 
 
+# Of fifty thousand logins that fail none has a message: one of each will do, and nobody changes them.
+_NO_PATTERNS: Final[Mapping[Sender, FailurePattern]] = {}
+_NO_MESSAGES: Final = Gist()
+
+
 @dataclass(slots=True)
 class Secrets:
     """What the keys at hand told about one conversation. No secret shows when this is printed.
@@ -46,8 +52,8 @@ class Secrets:
     opened: int = 0
     partly: int = 0
     lost: int = 0  # frames of which a hole left nothing
-    patterns: dict[Sender, FailurePattern] = field(default_factory=dict)
-    bad_frames: list[BadFrame] = field(default_factory=list)
-    hellos: set[Sender] = field(default_factory=set)
+    patterns: Mapping[Sender, FailurePattern] = field(default_factory=lambda: _NO_PATTERNS)
+    bad_frames: Sequence[BadFrame] = ()
+    hellos: Set[Sender] = frozenset()
     reader: MessageReader | None = None
-    gist: Gist = field(default_factory=Gist)
+    gist: Gist = field(default_factory=lambda: _NO_MESSAGES)

@@ -6,7 +6,6 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from analyzer.background import HEARD_PORTS, Background, Held
@@ -14,8 +13,9 @@ from analyzer.capture import Capture, Packet
 from analyzer.capture.gonethrough import GoneThrough
 from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
+from analyzer.devices import devices_of
 from analyzer.expected import ExpectedServer, parse_all, stored_servers
-from analyzer.findings import Finding, NotChecked
+from analyzer.findings import Finding
 from analyzer.frames import Frame
 from analyzer.gaps import find_gaps
 from analyzer.kinds import kind_of
@@ -24,7 +24,7 @@ from analyzer.network.sieve import Sieve
 from analyzer.network.units import Segment
 from analyzer.part import Part
 from analyzer.recognition import recognise
-from analyzer.rules import found, judge, sum_up
+from analyzer.rules import judge
 from analyzer.share import Share
 from analyzer.streams import Sender
 from analyzer.trace import Trace
@@ -136,11 +136,10 @@ class Analysis:
             whole.captures, list(conversations), self._background, whole.ports, whole.packets, whole.first_ns, now_ns
         )
         trace.keys, trace.expected, trace.stored = whole.keys, whole.expected, whole.stored
+        trace.devices = devices_of(trace.conversations, ())
         recognise(trace)
-        unchecked: list[NotChecked] = []
-        findings = found(trace, unchecked)
-        each = [replace(finding) for finding in findings]
-        sum_up(trace, findings, unchecked)
+        each: list[Finding] = []
+        judge(trace, each)
         return trace, each
 
     def as_if_ended(self, c: Conversation) -> Conversation:
@@ -187,6 +186,7 @@ class Analysis:
                 conversation.device.id = self._announced(conversation)
         trace.gaps = find_gaps(trace.captures, trace.conversations)
         trace.warnings += trace.gaps.sentences
+        trace.devices = devices_of(trace.conversations, ())
         recognise(trace)
         judge(trace)
         return trace
@@ -215,6 +215,7 @@ class Analysis:
         _name_kind(conversation)
         if self._decryption is not None:
             self._remember(conversation, self._decryption.end(conversation))
+        conversation.settle()
         if self._live is not None:
             self._live.ended(conversation)
 

@@ -10,9 +10,10 @@ from typing import Final
 
 from analyzer.frames import LostBoundary
 from analyzer.handshake import Part
+from analyzer.misparse.words import NO_ROWS, RowsSeen
 from analyzer.network.units import address_text
 from analyzer.spread import Spread
-from analyzer.streams import Quality, Sender
+from analyzer.streams import Hole, Quality, Sender
 
 Mark = tuple[int, int, int]
 """A packet's number, time (ns) and time to live: what a `Seen` is made of, noted with every packet."""
@@ -141,7 +142,7 @@ class Side:
 
     def kept(self) -> Side:
         """Return what is kept when nothing more comes. Connections that are alike share what they have in common."""
-        self.quality = _shared(self.quality.counts)
+        self.quality = shared_quality(self.quality.counts)
         self.round_trips.pack()
         if self.round_trips.least is None:
             self.round_trips = NO_TRIPS
@@ -153,5 +154,31 @@ NOTHING: Final = Side(round_trips=NO_TRIPS)
 
 
 @lru_cache(maxsize=1024)
-def _shared(counts: tuple[int, ...]) -> Quality:
+def shared_quality(counts: tuple[int, ...]) -> Quality:
+    """Return one object for all that have the same counts; it must not be changed."""
     return Quality(*counts)
+
+
+NO_FRAMES: Final = bytearray()
+"""Of those that have none; it must not be changed."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is asked about a finished conversation one by one, and can be packed meanwhile (`analyzer.cold`)."""
+
+    closings: Sequence[Closing] = ()
+    connected: Seen | None = None
+    dead_frames: Sequence[FrameSeen] = ()
+    device_side: Side = field(default_factory=lambda: NOTHING)
+    framed: bytearray = field(default_factory=bytearray)  # the frames of `first_frames` and `last_frames`, packed
+    holes: Sequence[Hole] = ()
+    nonce_acked: Seen | None = None
+    reply_acked: Seen | None = None  # the device's acknowledgement of all 384 bytes
+    rows: RowsSeen = field(default_factory=lambda: NO_ROWS)  # what Wireshark would show as CoAP
+    server_hello: FrameSeen | None = None  # the server's first frame, when it is among the first of both
+    server_side: Side = field(default_factory=lambda: NOTHING)
+    syn_ack: Seen | None = None
+    syn_count: int = 0
+    syns: Sequence[Seen] = ()
+    edges: bytes = b""  # where either end's stream is: what late packets are known by

@@ -75,6 +75,17 @@ class Spread:
         if type(self._counts) is dict and self._greatest < LONGEST:
             self._counts = b"".join(_COUNTED.pack(*item) for item in self._counts.items())
 
+    def packed(self) -> tuple[int, int, dict[int, int] | bytes]:
+        """Return all of it as plain values, after `pack`."""
+        return self._least, self._greatest, self._counts
+
+    @classmethod
+    def of_packed(cls, values: tuple[int, int, dict[int, int] | bytes]) -> Spread:
+        """Return what `packed` gave these values of."""
+        spread = cls()
+        spread._least, spread._greatest, spread._counts = values
+        return spread
+
     @property
     def counts(self) -> dict[int, int]:
         """How many times there are by the lower edge of the step of the histogram."""

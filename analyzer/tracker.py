@@ -30,6 +30,11 @@ silent for longest is closed."""
 READY: Final = 16_384
 """Open conversations that are held ready for their next packet, at some 15 kB each. Beyond it those silent for longest
 are stored in a fraction of that until they go on, which most of so many never do."""
+ROOM: Final = 1_024
+"""Open conversations that are held ready however silent they are."""
+SILENT_NS: Final = 60_000_000_000
+"""Of more than these, those are stored that are silent for longer than this (capture time). No living session is: its
+device pings after 15 s, and gives up 10 s later."""
 SENDERS: Final = 65_536
 """Addresses whose checksums the plugin counts, for the same reason."""
 HELD: Final = 8
@@ -83,6 +88,7 @@ class Tracker:
         self._ended = ended
         self._live: dict[Flow, list[Conversation]] = {}
         self._awake: dict[int, Conversation] = {}  # those of `_live` that are not frozen, by their numbers
+        self._room = min(ROOM, READY)  # beyond so many, the silent ones are looked for
         self._past: dict[int, Conversation] = {}  # the last one of each flow that was let go, by the flow's hash
         self._ways: dict[Flow, _Way] = {}  # of the flows that have one conversation: by source and target
         self._closing: deque[tuple[int, Flow, Conversation]] = deque()
@@ -237,15 +243,24 @@ class Tracker:
         return conversation
 
     def _hold(self, conversation: Conversation) -> None:
-        """Count a conversation among those that are ready; of too many, freeze the half that is silent for longest."""
-        self._awake[conversation.number] = conversation
-        if len(self._awake) > READY:
-            others = sorted(self._awake.values(), key=lambda c: c.last_packet)
-            for silent in others[: (READY + 1) // 2]:
-                if silent is not conversation and not self._is_doubted(silent):
-                    self._close_ways(silent)
-                    silent.freeze()
-                    del self._awake[silent.number]
+        """Count a conversation among those that are ready. Of many, freeze the silent ones; of too many, the half that
+        is silent for longest.
+        """
+        awake = self._awake
+        awake[conversation.number] = conversation
+        if len(awake) <= self._room:
+            return
+        since = conversation.end_ns - SILENT_NS
+        silent = [one for one in awake.values() if one.end_ns < since]
+        if len(awake) - len(silent) > READY:
+            silent = sorted(awake.values(), key=lambda c: c.last_packet)[: (READY + 1) // 2]
+        for one in silent:
+            if one is not conversation and not self._is_doubted(one):
+                self._close_ways(one)
+                one.freeze()
+                del awake[one.number]
+        # Looked for anew when there are twice as many: so it costs each of them the same, however many there are.
+        self._room = min(READY, max(ROOM, 2 * len(awake)))
 
     def _is_doubted(self, conversation: Conversation) -> bool:
         return bool(self._doubted) and _flow_of(conversation) in self._doubted

@@ -233,7 +233,7 @@ def test_a_hole_costs_the_frames_in_it_and_the_front_of_the_next_one() -> None:
     assert conversation.secrets is not None
     assert conversation.secrets.opened == 56
     assert conversation.secrets.lost == 2
-    assert conversation.secrets.bad_frames == []
+    assert not conversation.secrets.bad_frames
 
 
 @pytest.mark.parametrize("part", ["hex", "aes_key"])

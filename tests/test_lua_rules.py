@@ -33,8 +33,8 @@ from analyzer.keys import Key, KeyRing
 from analyzer.messages import SparkMessage
 from analyzer.network import Decoder
 from analyzer.network.units import ACK, FIN, RST, SYN, Segment
-from analyzer.rules import device, dialled_again, judge_alone
-from analyzer.rules.facts import Facts
+from analyzer.rules import device, judge_alone
+from analyzer.rules.facts import Facts, dialled_again
 from analyzer.rules.keys import Places
 from analyzer.simulate import SCENARIOS, Packet, Simulation, damage, exchanges, finish, make_world, simulate
 from analyzer.simulate import Conversation as Attempt

@@ -61,6 +61,7 @@ LINE = (
     # what is known of one connection, and of the whole capture
     "seen",
     "lane",
+    "cold",
     "opened",
     "conversation",
     "statistics",

@@ -126,7 +126,7 @@ def keep_only(trace: Trace, number: int) -> None:
         total = len(trace.conversations)
         which = f"this capture has {total}" + (f" (1–{total})" if total > 1 else "")
         raise UsageError(f"--conversation {number}: {which}. List them: sparkshark analyze FILE --format json")
-    trace.conversations = chosen
+    trace.conversations, trace.devices = chosen, []
     judge(trace)
 
 

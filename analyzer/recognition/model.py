@@ -100,9 +100,58 @@ def holes_of(c: Conversation, *, server: bool = True) -> bool:
     return False
 
 
-def settle(clues: Iterable[Clue], names: Sequence[str]) -> Recognised | None:
+class Clues:
+    """Clues as they come, of which those are kept that can matter: of equal ones the first few, and the last."""
+
+    __slots__ = ("_alike", "_count", "_kept")
+
+    def __init__(self, clues: Iterable[Clue] = ()) -> None:
+        self._count = 0
+        self._alike: Counter[tuple[str, frozenset[str]]] = Counter()
+        self._kept: dict[tuple[object, ...], list[tuple[int, int, Clue]]] = {}
+        for clue in clues:
+            self.add(clue)
+
+    def add(self, clue: Clue, place: int = 0) -> None:
+        """Take a clue. Of those with one ``place`` the one that comes first is the first."""
+        alike = clue.kind, clue.fits
+        self._alike[alike] += 1
+        kept = self._kept.setdefault((*alike, clue.confidence, clue.name), [])
+        self._count += 1
+        kept.append((place, self._count, clue))
+        if len(kept) > 1 and place < kept[-2][0]:
+            kept.sort(key=_order)
+        # Two of them are told. The last one may contradict what came after these.
+        del kept[EXAMPLES:-1]
+
+    def without(self, kind: str, candidate: str) -> Clues:
+        """Return the same but those of one kind that fit a candidate."""
+        left = Clues()
+        left._kept = {
+            key: kept for key, kept in self._kept.items() if key[0] != kind or candidate not in kept[0][2].fits
+        }
+        left._alike = self._alike
+        return left
+
+    def strengthened(self) -> list[Clue]:
+        """Return the clues, surest first: each is surer by a step when it comes twice in the same way, by two when
+        three times. A hint that stays alone is none.
+        """
+        known = []
+        for _, _, clue in sorted((one for kept in self._kept.values() for one in kept), key=_order):
+            sure = _surer(clue.confidence, min(MOST_STEPS, self._alike[clue.kind, clue.fits] - 1))
+            if sure is not Confidence.HINT:
+                known.append(clue if sure is clue.confidence else replace(clue, confidence=sure))
+        return sorted(known, key=lambda clue: CONFIDENCE_ORDER.index(clue.confidence))
+
+
+def _order(one: tuple[int, int, Clue]) -> tuple[int, int]:
+    return one[:2]
+
+
+def settle(clues: Clues | Iterable[Clue], names: Sequence[str]) -> Recognised | None:
     """Return what the clues leave of all ``names``; None when that is all of them, or when they contradict."""
-    known = _strengthened(clues)
+    known = (clues if isinstance(clues, Clues) else Clues(clues)).strengthened()
     left, needed = frozenset(names), list[Clue]()
     for clue in known:
         both = left & clue.fits
@@ -123,20 +172,6 @@ def settle(clues: Iterable[Clue], names: Sequence[str]) -> Recognised | None:
         for clue in islice((c for c in known if (c.kind, c.fits) == (one.kind, one.fits)), EXAMPLES)
     )
     return Recognised(words, candidates, needed[-1].confidence, evidence)
-
-
-def _strengthened(clues: Iterable[Clue]) -> list[Clue]:
-    """Return the clues, surest first: each is surer by a step when it comes twice in the same way, by two when three
-    times. A hint that stays alone is none.
-    """
-    every = list(clues)
-    seen = Counter((clue.kind, clue.fits) for clue in every)
-    sure = [
-        replace(clue, confidence=_surer(clue.confidence, min(MOST_STEPS, seen[clue.kind, clue.fits] - 1)))
-        for clue in every
-    ]
-    told = [clue for clue in sure if clue.confidence is not Confidence.HINT]
-    return sorted(told, key=lambda clue: CONFIDENCE_ORDER.index(clue.confidence))
 
 
 def _surer(confidence: Confidence, steps: int) -> Confidence:

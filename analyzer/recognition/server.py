@@ -27,6 +27,7 @@ from analyzer.wording import duration, number
 
 NS: Final = 1_000_000_000
 LOGIN_LIMIT: Final = "login limit"
+EARLY_CORE: Final = "G1a"
 UNFINISHED: Final = ("nonce", "identity", "session")
 """How far a login got that came to nothing, and of which the server still waits for something."""
 ON_ITS_OWN: Final = 2 * NS
@@ -180,7 +181,7 @@ def _update(c: Conversation) -> Clue | None:
 def accepts_early_core(c: Conversation, firmware: Recognised | None) -> Clue | None:
     """The community server replies to no device without a key in "who I am" (9.10)."""
     session = c.part("session")
-    if firmware is None or firmware.only != "G1a" or session is None or not session.complete:
+    if firmware is None or firmware.only != EARLY_CORE or session is None or not session.complete:
         return None
     return Clue(
         "early core",
@@ -195,27 +196,26 @@ def accepts_early_core(c: Conversation, firmware: Recognised | None) -> Clue | N
 # -- timers that repeat ---------------------------------------------------------------------------------------------
 
 
-def learnt_login(own: Sequence[Conversation]) -> float | None:
+def login_given_up(c: Conversation) -> tuple[float, float] | None:
+    """How long (s) a login lasted that the server gave up, and how long since its last step."""
+    lasted, end = login_lasted(c), c.first_closing
+    if lasted is None or end is None or lasted < NO_ANSWER_TO_ANYTHING:
+        return None
+    return lasted, _since_last_step(c, end)
+
+
+def learnt_login(given_up: Sequence[tuple[float, float]]) -> float | None:
     """The time (s) after which this server gives a login up, when it is the same again and again.
 
     Where the time since the last step is the same as well, nothing tells which of the two it measures.
     """
-    logins, steps = [], []
-    for c in own:
-        lasted, end = login_lasted(c), c.first_closing
-        if lasted is not None and end is not None and lasted >= NO_ANSWER_TO_ANYTHING:
-            logins.append(lasted)
-            steps.append(_since_last_step(c, end))
-    return repeated(logins) if repeated(steps) is None else None
+    since = repeated([step for _, step in given_up])
+    return repeated([login for login, _ in given_up]) if since is None else None
 
 
-def learnt_update(own: Sequence[Conversation]) -> float | None:
-    """The time (s) after which this server closes in the middle of an update, when it repeats."""
-    lasted = []
-    for c in own:
-        end, update = c.first_closing, c.watch.update
-        if end is None or end.sender is not Sender.SERVER or update is None or update.begun_ns is None or holes_of(c):
-            continue
-        if not update.server_since and not update.asked:
-            lasted.append((end.time_ns - update.begun_ns) / NS)
-    return repeated(lasted)
+def update_cut(c: Conversation) -> float | None:
+    """The time (s) after which the server closed in the middle of an update."""
+    end, update = c.first_closing, c.watch.update
+    if end is None or end.sender is not Sender.SERVER or update is None or update.begun_ns is None or holes_of(c):
+        return None
+    return (end.time_ns - update.begun_ns) / NS if not update.server_since and not update.asked else None

@@ -17,11 +17,11 @@ from analyzer.catalogue import (
     SERVER_IDLE_LIMIT,
 )
 from analyzer.conversation import Conversation
-from analyzer.devices import OVERLAP, devices_of
+from analyzer.devices import OVERLAP
 from analyzer.network.units import IPV4_SIZE, is_local
 from analyzer.recognition import device, opened, server
-from analyzer.recognition.model import ANY_SERVER, COMMUNITY, LEGACY, Clue, Recognised, Recognition, fits, settle
-from analyzer.recognition.timers import Timers
+from analyzer.recognition.model import ANY_SERVER, COMMUNITY, LEGACY, Clues, Recognised, Recognition, fits, settle
+from analyzer.recognition.timers import Timers, repeated
 from analyzer.streams import Sender
 
 if TYPE_CHECKING:
@@ -32,42 +32,73 @@ SAME_FIRMWARE: Final = 600_000_000_000
 LOGIN_LIMITS: Final = {COMMUNITY: (COMMUNITY_LOGIN_LIMIT,), LEGACY: (LEGACY_LOGIN_LIMIT,)}
 IDLE_LIMITS: Final = {COMMUNITY: (SERVER_IDLE_LIMIT,), LEGACY: ()}
 UPDATE_LIMITS: Final = {COMMUNITY: (COMMUNITY_UPDATE_LIMIT,), LEGACY: (LEGACY_UPDATE_LIMIT,)}
+OURS: Final = ("spark", "empty")
+Server = tuple[bytes, int]
 HELLO_WAIT: Final = ((fits("G1b", "G2a"), SERVER_HELLO_WAITS[0]), (fits("G2b", "G2c", "G2d"), SERVER_HELLO_WAITS[1]))
 
 
 def recognise(trace: Trace) -> None:
-    """Enter into each conversation what can be told of its two ends. Takes time linear in their number."""
+    """Enter into each conversation what can be told of its two ends. Takes time linear in their number.
+
+    Each is looked at once, for both ends; connections of which the same is known share what says so.
+    """
+    servers: dict[Server, _Seen] = defaultdict(_Seen)
     for run in _runs(trace):
-        clues = [clue for c in run for clue in (*device.clues_of(c), *opened.device_clues(c))]
-        heard = trace.background.heard.get(run[0].device.address, [])
-        clues += [*device.announced(run, heard), *device.pace(run)]
-        firmware = settle(clues, GENERATIONS)
+        clues = Clues()
         for c in run:
-            c.recognised = Recognition(firmware)
-    by_server: dict[tuple[bytes, int], list[Conversation]] = defaultdict(list)
+            for clue in (*device.clues_of(c), *opened.device_clues(c)):
+                clues.add(clue)
+            if c.kind in OURS:
+                servers[c.server.address, c.server.port].take(c)
+        heard = trace.background.heard.get(run[0].device.address, [])
+        for clue in (*device.announced(run, heard), *device.pace(run)):
+            clues.add(clue)
+        firmware = settle(clues, GENERATIONS)
+        recognition = Recognition(firmware)
+        for c in run:
+            c.recognised = recognition
+        for c in run if firmware is not None and firmware.only == server.EARLY_CORE else ():
+            if c.kind in OURS and (early := server.accepts_early_core(c, firmware)) is not None:
+                servers[c.server.address, c.server.port].clues.add(early, c.number)
+    found = {end: seen.settled() for end, seen in servers.items()}
+    told: dict[tuple[int, Server], Recognition] = {}
     for c in trace.conversations:
-        if c.kind in ("spark", "empty"):
-            by_server[c.server.address, c.server.port].append(c)
-    for own in by_server.values():
-        found = settle(_of_server(own), ANY_SERVER)
-        learnt = (server.learnt_login(own), server.learnt_update(own)) if found is None or not found.only else ()
-        for c in own:
-            if c.recognised is not None:
-                c.recognised.server = found
-                c.recognised.timers = _timers(c.recognised.firmware, found, learnt)
+        if c.kind in OURS and c.recognised is not None:
+            end, firmware = (c.server.address, c.server.port), c.recognised.firmware
+            known, learnt = found[end]
+            one = told.get((id(firmware), end))
+            if one is None:
+                one = told[id(firmware), end] = Recognition(firmware, known, _timers(firmware, known, learnt))
+            c.recognised = one
 
 
-def _of_server(own: Sequence[Conversation]) -> Iterator[Clue]:
-    # Where other logins stay open for longer, 10 s are not the limit of the community server but an accident.
-    outlasted = any(map(server.outlasts_community, own))
-    for c in own:
-        for clue in server.clues_of(c):
-            if not (outlasted and clue.kind == server.LOGIN_LIMIT and COMMUNITY in clue.fits):
-                yield clue
-        yield from opened.server_clues(c)
-        early = server.accepts_early_core(c, c.recognised.firmware if c.recognised is not None else None)
-        if early is not None:
-            yield early
+class _Seen:
+    """What the connections with one server show of it."""
+
+    def __init__(self) -> None:
+        self.clues = Clues()
+        self._outlasted = False
+        self._logins: list[tuple[float, float]] = []
+        self._updates: list[float] = []
+
+    def take(self, c: Conversation) -> None:
+        """Look at a connection."""
+        for clue in (*server.clues_of(c), *opened.server_clues(c)):
+            self.clues.add(clue, c.number)
+        self._outlasted = self._outlasted or server.outlasts_community(c)
+        if (login := server.login_given_up(c)) is not None:
+            self._logins.append(login)
+        if (update := server.update_cut(c)) is not None:
+            self._updates.append(update)
+
+    def settled(self) -> tuple[Recognised | None, Sequence[float | None]]:
+        """Return who it can be, and the limits of its own (s) on a login and an update."""
+        # Where other logins stay open for longer, 10 s are not the limit of the community server but an accident.
+        clues = self.clues.without(server.LOGIN_LIMIT, COMMUNITY) if self._outlasted else self.clues
+        found = settle(clues, ANY_SERVER)
+        if found is not None and found.only:
+            return found, ()
+        return found, (server.learnt_login(self._logins), repeated(self._updates))
 
 
 def _timers(firmware: Recognised | None, found: Recognised | None, learnt: Sequence[float | None]) -> Timers:
@@ -93,7 +124,7 @@ def _timers(firmware: Recognised | None, found: Recognised | None, learnt: Seque
 
 def _runs(trace: Trace) -> Iterator[list[Conversation]]:
     """Connections in a row of one device with one firmware; one by one where an address may be several devices'."""
-    for one in devices_of(trace.conversations, ()):
+    for one in trace.devices:
         by_address: dict[bytes, list[Conversation]] = defaultdict(list)
         for c in one.conversations:
             by_address[c.device.address].append(c)

@@ -189,8 +189,11 @@ class Redactor:
                     side.opening = blank_opening(c.kind, side.opening)
                 for part in side.parts:
                     part.data = None if part.data is None else blank_opening(c.kind, part.data)
+            if c.kind != "spark":
+                c.has_changed()
         if found:
             self._tell(STRANGERS)
+            trace.devices = []
             judge(trace)
         return self
 

@@ -13,8 +13,8 @@ from analyzer.causes import explain
 from analyzer.devices import devices_of
 from analyzer.findings import BAD, Finding, NotChecked
 from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, repeats, reply, session, update
-from analyzer.rules.facts import Facts
-from analyzer.rules.fold import fold, fold_unchecked
+from analyzer.rules.facts import AllFacts, Facts
+from analyzer.rules.fold import Folding, UncheckedFolding
 from analyzer.rules.gap import withdraw, withdraw_each
 
 if TYPE_CHECKING:
@@ -63,43 +63,57 @@ SETTLED_BY_KEYS: Final = ("SPK301", "SPK302")
 """What is not checked for want of a key; with keys their own rules say what is still open."""
 
 
-def judge(trace: Trace) -> None:
-    """Run every rule and put the folded findings, worst first, into the trace."""
-    unchecked: list[NotChecked] = []
-    sum_up(trace, found(trace, unchecked), unchecked)
+def judge(trace: Trace, each: list[Finding] | None = None) -> None:
+    """Run every rule and put the folded findings, worst first, into the trace. ``each`` is given all of them as they
+    were before.
 
-
-def sum_up(trace: Trace, findings: list[Finding], unchecked: list[NotChecked]) -> None:
-    """Put findings and what was left open into the trace, folded, worst first."""
-    trace.devices = devices_of(trace.conversations, findings)
-    owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
-    trace.findings = sorted(fold(findings, owners), key=lambda finding: finding.rank)
-    explain(trace.findings)
-    trace.not_checked = fold_unchecked(unchecked)
-
-
-def found(trace: Trace, unchecked: list[NotChecked]) -> list[Finding]:
-    """Run every rule and return what each says, not folded; what is left open is added to ``unchecked``."""
-    findings: list[Finding] = []
-    places = None
+    Each conversation is looked at once, by all rules that need no other, and its facts are let go: those of all of
+    them together would take more room than what they tell of.
+    """
+    places, beside = None, BESIDE
     if trace.keys:
-        from analyzer.rules.keys import Places  # noqa: PLC0415 - most captures come without keys
+        from analyzer.rules import keys as keyed  # noqa: PLC0415 - most captures come without keys
 
-        places = Places(trace)
-    every = [Facts(c, trace, again) for c, again in zip(trace.conversations, dialled_again(trace), strict=True)]
-    for facts in every:
-        findings += judge_alone(facts, places, unchecked)
-    findings += judge_beside(every, findings, unchecked, with_keys=places is not None)
-    findings += [
-        *withdraw_each(every, device.left_open(trace), unchecked),
-        *capture.capture_damage(trace),
-        *capture.offload(trace),
-        *capture.no_spark(trace),
-        *capture.coap_over_udp(trace),
-    ]
-    device.tell_restarts(trace, findings)
-    device.tell_loops(findings)
-    return findings
+        places, beside = keyed.Places(trace), (*BESIDE, *keyed.BESIDE)
+    every = AllFacts(trace)
+    ends = lifetime.by_ends(every)
+    same = list(lifetime.same_identity(every, ends))
+    if same or not trace.devices:
+        trace.devices = devices_of(trace.conversations, same)
+    owners = {c.number: place for place, device in enumerate(trace.devices) for c in device.conversations}
+    findings, unchecked, repeated = Folding(owners, each), UncheckedFolding(), repeats.Repeats(every)
+    aside: list[tuple[Facts, Finding | NotChecked]] = []
+    for place, facts in enumerate(every):
+        open_: list[NotChecked] = []
+        own = judge_alone(facts, places, open_)
+        if places is not None:
+            keyed.explain_stops(facts, own)
+        findings.add(own)
+        unchecked.add(open_)
+        repeated.take(place, facts)
+        aside += [(facts, said) for rule in beside for said in rule(facts)]
+    # What is told already of the same device would be folded into that.
+    aside = [(facts, said) for facts, said in aside if isinstance(said, NotChecked) or not findings.knows(said)]
+    open_ = []
+    findings.add(withdraw_each(every, lifetime.timed_out(every, ends), open_))
+    findings.add(withdraw_each(every, lifetime.forgotten(every, ends), open_))
+    findings.add(same)
+    findings.add(repeated.found())
+    for facts, said in aside:
+        if isinstance(said, NotChecked):
+            open_.append(said)
+        else:
+            findings.add(withdraw(facts, [said], open_))
+    left = withdraw_each(every, device.left_open(trace), open_)
+    device.tell_restarts(trace, left)
+    device.tell_loops(left)
+    findings.add(left)
+    unchecked.add(open_)
+    for rule_of_all in (capture.capture_damage, capture.offload, capture.no_spark, capture.coap_over_udp):
+        findings.add(rule_of_all(trace))
+    trace.findings = sorted(findings.folded(), key=lambda finding: finding.rank)
+    explain(trace.findings)
+    trace.not_checked = unchecked.folded()
 
 
 def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]) -> list[Finding]:
@@ -123,45 +137,3 @@ def judge_alone(facts: Facts, places: Places | None, unchecked: list[NotChecked]
                 if finding.code == "SPK001":
                     proof_of_health(facts, secrets, finding)
     return own
-
-
-def judge_beside(
-    every: list[Facts], found: list[Finding], unchecked: list[NotChecked], *, with_keys: bool
-) -> list[Finding]:
-    """Return what stands beside the verdict on each conversation, and what several of them tell together."""
-    known = {(finding.code, finding.device) for finding in found}
-    beside = BESIDE
-    if with_keys:
-        from analyzer.rules import keys as keyed  # noqa: PLC0415 - loaded by `judge`
-
-        keyed.explain_stops(every, found)
-        beside = (*BESIDE, *keyed.BESIDE)
-    own: list[Finding] = [
-        *withdraw_each(every, lifetime.timed_out(every), unchecked),
-        *withdraw_each(every, lifetime.forgotten(every), unchecked),
-        *lifetime.same_identity(every),
-        *repeats.repeated(every),
-    ]
-    for facts in every:
-        for rule in beside:
-            for said in rule(facts):
-                if isinstance(said, NotChecked):
-                    unchecked.append(said)
-                elif (said.code, said.device) not in known:  # else it would be folded into what is told already
-                    own += withdraw(facts, [said], unchecked)
-    return own
-
-
-def dialled_again(trace: Trace) -> list[int | None]:
-    """When (ns) each conversation's device began its next one with the same server.
-
-    That tells how a conversation ended only where the capture has all that came between them.
-    """
-    later: dict[tuple[bytes, bytes, int], int] = {}
-    times: list[int | None] = []
-    for c in reversed(trace.conversations):
-        ends = c.device.address, c.server.address, c.server.port
-        again = later.get(ends)
-        times.append(None if trace.gaps.behind(c, again) else again)
-        later[ends] = c.start_ns
-    return times[::-1]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, overload
 
 from analyzer.catalogue import DEVICE_READ_LIMIT
 from analyzer.conversation import Conversation
@@ -13,7 +14,7 @@ from analyzer.gaps import Gap
 from analyzer.handshake import Part
 from analyzer.recognition.timers import Timers
 from analyzer.rules import words
-from analyzer.seen import Closing
+from analyzer.seen import Closing, Side
 from analyzer.streams import HoleReason, Sender
 from analyzer.trace import Trace
 from analyzer.wording import duration, number, packets
@@ -31,19 +32,36 @@ class Facts:
     trace: Trace
     dialled_again: int | None = None  # when (ns) the device began its next connection to this server
 
-    def __post_init__(self) -> None:
-        c = self.conversation
-        self.nonce: Part | None = c.part("nonce")
-        self.identity: Part | None = c.part("identity")
-        self.session: Part | None = c.part("session")
-        self.device = c.sides[Sender.DEVICE]
-        self.server = c.sides[Sender.SERVER]
+    @cached_property
+    def nonce(self) -> Part | None:
+        """The greeting, as far as it got."""
+        return self.conversation.part("nonce")
+
+    @cached_property
+    def identity(self) -> Part | None:
+        """The device's "who I am", as far as it got."""
+        return self.conversation.part("identity")
+
+    @cached_property
+    def session(self) -> Part | None:
+        """The reply, as far as it got."""
+        return self.conversation.part("session")
+
+    @cached_property
+    def device(self) -> Side:
+        """What the device did."""
+        return self.conversation.device_side
+
+    @cached_property
+    def server(self) -> Side:
+        """What the server did."""
+        return self.conversation.server_side
 
     @cached_property
     def unseen(self) -> Sender | None:
         """The end none of whose packets were captured although the other's prove that there were some."""
         for sender in Sender:
-            seen, other = self.conversation.sides[sender], self.conversation.sides[sender.peer]
+            seen, other = (self.device, self.server) if sender is Sender.DEVICE else (self.server, self.device)
             if not seen.quality.packets and other.quality.packets and (seen.acked or seen.sent):
                 return sender
             if not seen.quality.packets and other.quality.data_segments > 0:
@@ -218,3 +236,49 @@ class Facts:
             details=dict(details),
             silence=silence,
         )
+
+
+class AllFacts(Sequence[Facts]):
+    """The facts of all conversations, made when they are asked for: they take more room than what they tell of."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self._again = dialled_again(trace)
+        self._places = {} if len(trace.conversations) > 1 else {c.number: 0 for c in trace.conversations}
+
+    def of(self, number: int) -> Facts:
+        """Return the facts of the conversation with this number."""
+        return self[self._places.get(number, number - 1)]
+
+    def __len__(self) -> int:
+        return len(self._again)
+
+    @overload
+    def __getitem__(self, index: int) -> Facts: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Facts]: ...
+
+    def __getitem__(self, index: int | slice) -> Facts | list[Facts]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return Facts(self.trace.conversations[index], self.trace, self._again[index])
+
+    def __iter__(self) -> Iterator[Facts]:
+        for c, again in zip(self.trace.conversations, self._again, strict=True):
+            yield Facts(c, self.trace, again)
+
+
+def dialled_again(trace: Trace) -> list[int | None]:
+    """When (ns) each conversation's device began its next one with the same server.
+
+    That tells how a conversation ended only where the capture has all that came between them.
+    """
+    later: dict[tuple[bytes, bytes, int], int] = {}
+    times: list[int | None] = []
+    for c in reversed(trace.conversations):
+        ends = c.device.address, c.server.address, c.server.port
+        again = later.get(ends)
+        times.append(None if trace.gaps.behind(c, again) else again)
+        later[ends] = c.start_ns
+    return times[::-1]

@@ -6,12 +6,12 @@ what lies on both sides of it. What one packet proves by itself stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from analyzer.findings import Confidence, Finding, Group, NotChecked, Severity
 from analyzer.gaps import Gap
-from analyzer.rules.facts import Facts
+from analyzer.rules.facts import AllFacts, Facts
 from analyzer.wording import plural
 
 STANDS: Final = (Severity.OK, Severity.INFO)
@@ -35,12 +35,11 @@ def withdraw(facts: Facts, found: Iterable[Finding], unchecked: list[NotChecked]
     return kept
 
 
-def withdraw_each(every: Sequence[Facts], found: Iterable[Finding], unchecked: list[NotChecked]) -> list[Finding]:
+def withdraw_each(every: AllFacts, found: Iterable[Finding], unchecked: list[NotChecked]) -> list[Finding]:
     """The same for findings of several connections, one each."""
-    if not every or not every[0].trace.gaps.all:
+    if not every.trace.gaps.all:
         return list(found)
-    by_number = {facts.conversation.number: facts for facts in every}
-    return [one for finding in found for one in withdraw(by_number[finding.conversations[0]], [finding], unchecked)]
+    return [one for f in found for one in withdraw(every.of(f.conversations[0]), [f], unchecked)]
 
 
 def hidden(gap: Gap) -> str:

@@ -5,18 +5,19 @@ One silence proves little; the same silence at the end of each connection has a 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Final
 
 from analyzer.catalogue import PING_AFTER
 from analyzer.findings import Confidence, Evidence, Finding
 from analyzer.network.units import address_text
 from analyzer.rules.device import GONE
-from analyzer.rules.facts import AT_ONCE, NS, Facts
+from analyzer.rules.facts import AT_ONCE, NS, AllFacts, Facts
 from analyzer.rules.session import GIVEN_UP_AFTER, GIVEN_UP_TRIES
 from analyzer.seen import Closing
 from analyzer.streams import Sender
@@ -56,29 +57,60 @@ BECAUSE_IN_TURN: Final = "that the two share an ID: at each login of one the ser
 Ends = tuple[bytes, bytes, int]
 
 
-def _by_ends(every: Sequence[Facts]) -> dict[Ends, list[Facts]]:
-    """Sessions that came up, by device and server."""
-    groups: dict[Ends, list[Facts]] = defaultdict(list)
-    for facts in every:
+@dataclass(slots=True)
+class Session:
+    """What is asked of each session that came up, told by one look at it. ``place`` is its place among all.
+
+    ``quiet`` is how long the device had said nothing when the server closed for that, ``login_ns`` when the reply was
+    whole, ``closed`` says that the server closed while the device was still there.
+    """
+
+    place: int
+    quiet: int | None
+    cut: _Cut | None
+    pinged: bool
+    login_ns: int | None
+    closed: bool
+
+
+ByEnds = Mapping[Ends, list[Session]]
+"""The sessions of each device with each server."""
+
+
+def by_ends(every: AllFacts) -> ByEnds:
+    """Return the sessions that came up."""
+    groups: dict[Ends, list[Session]] = {}
+    for place, facts in enumerate(every):
         c = facts.conversation
         if facts.is_spark and facts.reached == "established" and facts.unseen is None:
-            groups[c.device.address, c.server.address, c.server.port].append(facts)
+            end, alive = facts.first_closing, facts.device.last_any
+            closed = end is not None and end.sender is Sender.SERVER and alive is not None
+            session = Session(
+                place,
+                _quiet(facts),
+                _cut_off(facts, place),
+                c.watch.pings_answered > 0,
+                facts.session.time_ns if facts.session is not None else None,
+                closed and end is not None and alive is not None and alive.time_ns >= end.time_ns,
+            )
+            groups.setdefault((c.device.address, c.server.address, c.server.port), []).append(session)
     return groups
 
 
 # -- the device says nothing ---------------------------------------------------------------------------------------
 
 
-def timed_out(every: Sequence[Facts]) -> Iterator[Finding]:
+def timed_out(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     """SPK504: the server closes after a silence of the device in which a ping was due.
 
     Likely when the silence is as long as a limit of the server; strong when the same silence ends several
     connections. A dead path (SPK506) is excluded by the device's TCP, which goes on confirming; holes, an update
     that has just ended, and a device that has dialled again forbid the claim.
     """
-    for sessions in _by_ends(every).values():
-        quiet = [(facts, silence) for facts in sessions if (silence := _quiet(facts)) is not None]
-        for facts, silence in quiet:
+    for sessions in ends.values():
+        quiet = [(session.place, session.quiet) for session in sessions if session.quiet is not None]
+        for place, silence in quiet:
+            facts = every[place]
             alike = sum(abs(other - silence) <= TIMER_SLACK for _, other in quiet)
             at_limit = any(abs(silence - limit * NS) <= TIMER_SLACK for limit in facts.timers.idle)
             if alike >= TIMES or at_limit:
@@ -140,35 +172,35 @@ def _too_busy(facts: Facts, silence: int, alike: int) -> Finding:
 class _Cut:
     """A message behind a silence that got no answer but, perhaps, a reset by a third party."""
 
-    facts: Facts
+    place: int
     silence: int
     packet: int
     reset: int | None  # packet
 
 
-def forgotten(every: Sequence[Facts]) -> Iterator[Finding]:
+def forgotten(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     """SPK506: what the device says after a silence gets nowhere, on each connection.
 
     Likely for one reset that has not the server's time-to-live; strong when it is the same on several connections. A
     bad link (SPK505) is excluded by the silence before, a server that hangs (SPK503) by its missing
     acknowledgements, and any limit by a ping that survived as long a silence.
     """
-    groups = _by_ends(every)
-    answered = {facts.conversation.server.address for own in groups.values() for facts in own if _ping_survived(facts)}
-    for (_, server, _), sessions in groups.items():
-        cut = [one for facts in sessions if (one := _cut_off(facts)) is not None]
-        cut = [one for one in cut if one.silence > PINGED or server not in answered]
+    found: list[tuple[bytes, int, list[_Cut]]] = []
+    answered: set[bytes] = set()
+    for (_, server, _), sessions in ends.items():
+        if any(session.pinged for session in sessions):
+            answered.add(server)
+        if cut := [session.cut for session in sessions if session.cut is not None]:
+            found.append((server, len(sessions), cut))
+    for server, count, every_cut in found:
+        cut = [one for one in every_cut if one.silence > PINGED or server not in answered]
         resets = [one for one in cut if one.reset is not None]
-        repeated = len(cut) >= TIMES and 2 * len(cut) >= len(sessions)
+        repeated = len(cut) >= TIMES and 2 * len(cut) >= count
         for one in cut if repeated else resets:
-            yield _dropped(one, len(cut))
+            yield _dropped(every[one.place], one, len(cut))
 
 
-def _ping_survived(facts: Facts) -> bool:
-    return facts.conversation.watch.pings_answered > 0
-
-
-def _cut_off(facts: Facts) -> _Cut | None:
+def _cut_off(facts: Facts, place: int) -> _Cut | None:
     c, device, server, end = facts.conversation, facts.device, facts.server, facts.first_closing
     tried = [f for f in c.last_frames if f.sender is Sender.DEVICE]
     if not tried or _missing_since(facts, tried[-1].time_ns - IDLE):
@@ -178,7 +210,7 @@ def _cut_off(facts: Facts) -> _Cut | None:
         silence = _silence_before(facts, frame.time_ns)
         if not other_end or silence < IDLE or not 0 <= end.time_ns - frame.time_ns <= AT_ONCE:
             return None
-        return _Cut(facts, silence, frame.packet, end.packet)
+        return _Cut(place, silence, frame.packet, end.packet)
     since = device.unacked_since
     if since is None or device.acked >= device.sent or device.unacked_tries < GIVEN_UP_TRIES:
         return None
@@ -186,7 +218,7 @@ def _cut_off(facts: Facts) -> _Cut | None:
         return None
     waited = (c.closings[-1].time_ns if c.closings else facts.watched_until) - since.time_ns
     silence = _silence_before(facts, since.time_ns)
-    return _Cut(facts, silence, since.packet, None) if silence >= IDLE and waited >= 0.9 * GIVEN_UP_AFTER else None
+    return _Cut(place, silence, since.packet, None) if silence >= IDLE and waited >= 0.9 * GIVEN_UP_AFTER else None
 
 
 def _missing_since(facts: Facts, time_ns: int) -> bool:
@@ -205,8 +237,8 @@ def _silence_before(facts: Facts, time_ns: int) -> int:
     return time_ns - max(before) if before else 0
 
 
-def _dropped(one: _Cut, times: int) -> Finding:
-    facts, tries = one.facts, one.facts.device.unacked_tries
+def _dropped(facts: Facts, one: _Cut, times: int) -> Finding:
+    tries = facts.device.unacked_tries
     evidence = [
         Evidence(
             f"Packet {number(one.packet)} from the device, after {duration(one.silence)} of silence on both sides,"
@@ -235,23 +267,24 @@ def _dropped(one: _Cut, times: int) -> Finding:
 # -- two of them ---------------------------------------------------------------------------------------------------
 
 
-def same_identity(every: Sequence[Facts]) -> Iterator[Finding]:
+def same_identity(every: AllFacts, ends: ByEnds) -> Iterator[Finding]:
     """SPK507: one ID at two addresses that are alive at the same time.
 
     Certain by the IDs in two logins that a key opens, strong by announcements from two network cards, likely by logins
     that take turns in throwing the other out. One device that moved is excluded: it no longer answers from where it
     was.
     """
-    told: set[frozenset[bytes]] = set()
-    by_address: dict[bytes, list[Facts]] = defaultdict(list)
+    told: dict[frozenset[bytes], Told] = {}
+    for one in (*_same_in_logins(every), *_same_announced(every), *_in_turn(every, ends)):
+        told.setdefault(one[0], one)
+    if not told:
+        return
+    by_address: dict[bytes, list[Facts]] = {address: [] for pair in told for address in pair}
     for facts in every:
-        if facts.is_spark:
+        if facts.is_spark and facts.conversation.device.address in by_address:
             by_address[facts.conversation.device.address].append(facts)
-    for rule in (_same_in_logins, _same_announced, _in_turn):
-        for pair, confidence, because, evidence in rule(every):
-            if pair not in told:
-                told.add(pair)
-                yield from _both(by_address, pair, confidence, because, evidence)
+    for pair, confidence, because, evidence in told.values():
+        yield from _both(by_address, pair, confidence, because, evidence)
 
 
 Told = tuple[frozenset[bytes], Confidence, str, tuple[Evidence, ...]]
@@ -288,18 +321,24 @@ def _identity(facts: Facts) -> str | None:
     return identity.device_id if identity is not None and identity.nonce_matches is not False else None
 
 
-def _same_in_logins(every: Sequence[Facts]) -> Iterator[Told]:
+def _same_in_logins(every: AllFacts) -> Iterator[Told]:
     """With the server's private key: the same ID in both, and the earlier device still there when the later logs in.
 
     A device that moved to another network has left its old address; it cannot answer there any more.
     """
-    by_id: dict[str, list[Facts]] = defaultdict(list)
-    for facts in every:
+    by_id: dict[str, array[int]] = {}
+    addresses: dict[str, bytes | None] = {}  # of each ID: the only one, None when there are several
+    for place, facts in enumerate(every if every.trace.keys else ()):
         if (device_id := _identity(facts)) is not None:
-            by_id[device_id].append(facts)
+            by_id.setdefault(device_id, array("L")).append(place)
+            address = facts.conversation.device.address
+            if addresses.setdefault(device_id, address) != address:
+                addresses[device_id] = None
     for device_id, logins in by_id.items():
+        if addresses[device_id] is not None:
+            continue
         latest: dict[bytes, Facts] = {}  # of each address
-        for later in logins:
+        for later in map(every.__getitem__, logins):
             c = later.conversation
             for address, earlier in latest.items():
                 alive = earlier.device.last_any
@@ -329,12 +368,10 @@ def _same_in_logins(every: Sequence[Facts]) -> Iterator[Told]:
                 del latest[next(iter(latest))]
 
 
-def _same_announced(every: Sequence[Facts]) -> Iterator[Told]:
+def _same_announced(every: AllFacts) -> Iterator[Told]:
     """Announcements in the device's own network: one ID from two addresses and two network cards."""
-    if not every:
-        return
     by_id = defaultdict(list)
-    for told in every[0].trace.background.announcements.values():
+    for told in every.trace.background.announcements.values():
         if told.mac is not None:
             by_id[told.device_id].append(told)
     for device_id, tellers in by_id.items():
@@ -355,26 +392,21 @@ def _same_announced(every: Sequence[Facts]) -> Iterator[Told]:
                 )
 
 
-def _in_turn(every: Sequence[Facts]) -> Iterator[Told]:
+def _in_turn(every: AllFacts, ends: ByEnds) -> Iterator[Told]:
     """Without keys: each login of one is followed at once by the server's close of the other's session."""
-    sessions = [facts for own in _by_ends(every).values() for facts in own]
-    logins = sorted(
-        (
-            (facts.session.time_ns, number_, facts)
-            for number_, facts in enumerate(sessions)
-            if facts.session is not None
-        ),
-    )
-    times = [time_ns for time_ns, _, _ in logins]
+    sessions = list(chain.from_iterable(ends.values()))
+    ended = [session.place for session in sessions if session.closed]
+    logins = sorted((s.login_ns, order, s.place) for order, s in enumerate(sessions) if s.login_ns is not None)
+    times = [time_ns for time_ns, _, _ in logins] if ended else []
     thrown_out: dict[bytes, int] = defaultdict(int)
     closed: dict[frozenset[bytes], list[tuple[bytes, Closing]]] = defaultdict(list)
-    for facts in sessions:
-        c, end, alive = facts.conversation, facts.first_closing, facts.device.last_any
-        if end is None or end.sender is not Sender.SERVER or alive is None or alive.time_ns < end.time_ns:
-            continue
+    for place in ended:
+        facts = every[place]
+        c, end = facts.conversation, facts.conversation.closings[0]
         thrown_out[c.device.address] += 1
         window = slice(bisect_left(times, end.time_ns - AT_ONCE), bisect_right(times, end.time_ns))
-        for _, _, later in logins[window][-LOGINS_AT_ONCE:]:
+        for _, _, beside in logins[window][-LOGINS_AT_ONCE:]:
+            later = every[beside]
             other = later.conversation
             ours = (other.server.address, other.server.port) == (c.server.address, c.server.port)
             if ours and other.device.address != c.device.address and _may_be_one(facts, later):
@@ -384,8 +416,8 @@ def _in_turn(every: Sequence[Facts]) -> Iterator[Told]:
             continue
         if len(turns) < sum(thrown_out[address] for address in pair):
             continue  # the server has other reasons as well
-        ends = [end.packet for _, end in turns]
-        more = f" and {number(len(ends) - HANDOVERS)} more" if len(ends) > HANDOVERS else ""
+        told = [end.packet for _, end in turns]
+        more = f" and {number(len(told) - HANDOVERS)} more" if len(told) > HANDOVERS else ""
         yield (
             pair,
             Confidence.LIKELY,
@@ -393,8 +425,8 @@ def _in_turn(every: Sequence[Facts]) -> Iterator[Told]:
             (
                 Evidence(
                     f"{plural(len(turns), 'time')} the server closes a session of one within 1 s of a login of the"
-                    f" other ({packets(ends[:HANDOVERS])}{more}).",
-                    tuple(ends[:HANDOVERS]),
+                    f" other ({packets(told[:HANDOVERS])}{more}).",
+                    tuple(told[:HANDOVERS]),
                 ),
             ),
         )

@@ -6,12 +6,14 @@ clocks that differ. Its sequence numbers are the same then, or the two run side 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from analyzer.findings import Confidence, Evidence, Finding, Severity
 from analyzer.handshake import Part
-from analyzer.rules.facts import Facts
+from analyzer.rules.facts import AllFacts, Facts
 from analyzer.streams import Sender
 from analyzer.wording import duration, listing, number
 
@@ -19,24 +21,40 @@ WHAT: Final = {"nonce": "the greeting", "identity": '"who I am"', "session": "th
 BECAUSE_REPEATED: Final = "that these bytes come twice: played back, made by an imitation, or not random."
 
 
-def repeated(every: Sequence[Facts]) -> Iterator[Finding]:
-    """Compare the parts of each login with all those before it.
+class Repeats:
+    """Compares the parts of each login with all those before it.
 
-    What is kept of each distinct part is the first login that had it, so both time and memory are linear.
+    What is kept of each is a hash and a place, so both time and memory are linear.
     """
-    first: dict[bytes, Facts] = {}
-    for facts in every:
-        if not facts.is_spark:
-            continue
-        again = []
-        for part in (facts.nonce, facts.identity, facts.session):
-            if part is None or part.data is None:
-                continue
-            earlier = first.setdefault(part.data, facts)
-            if earlier is not facts and _are_two(earlier, facts):
-                again.append((part, earlier))
-        if again:
-            yield _told(facts, again)
+
+    def __init__(self, every: AllFacts) -> None:
+        self._every = every
+        self._hashes, self._places = array("q"), array("L")
+
+    def take(self, place: int, facts: Facts) -> None:
+        """Look at the next connection, the one with this place among all."""
+        for part in _parts(facts) if facts.is_spark else ():
+            self._hashes.append(hash(part.data))
+            self._places.append(place)
+
+    def found(self) -> Iterator[Finding]:
+        """Yield what was told by connections whose parts came a second time."""
+        twice = {one for one, other in pairwise(sorted(self._hashes)) if one == other}
+        first: dict[bytes | None, int] = {}
+        places = (place for one, place in zip(self._hashes, self._places, strict=True) if one in twice)
+        for place in dict.fromkeys(places):
+            facts, again = self._every[place], []
+            for part in _parts(facts):
+                earlier = self._every[first.setdefault(part.data, place)]
+                if earlier.conversation is not facts.conversation and _are_two(earlier, facts):
+                    again.append((part, earlier))
+            if again:
+                yield _told(facts, again)
+
+
+def _parts(facts: Facts) -> Iterator[Part]:
+    """The parts of a login of which all bytes are there."""
+    return (p for p in (facts.nonce, facts.identity, facts.session) if p is not None and p.data is not None)
 
 
 def _are_two(earlier: Facts, later: Facts) -> bool:

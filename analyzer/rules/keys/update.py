@@ -132,13 +132,11 @@ def update_not_taken(facts: Facts) -> Iterator[Finding | NotChecked]:
     yield finding
 
 
-def explain_stops(every: Iterable[Facts], found: Iterable[Finding]) -> None:
-    """Add to findings about updates, made from sizes and times, what the opened messages say about them."""
-    by_number = {n: f for f in found if f.code in ("SPK601", "SPK602") for n in f.conversations}
-    for facts in every:
-        finding = by_number.get(facts.conversation.number)
-        story = _Story(facts.conversation.messages) if finding is not None else None
-        if finding is not None and story is not None and story.chunks:
+def explain_stops(facts: Facts, own: Iterable[Finding]) -> None:
+    """Add to a finding about an update, made from sizes and times, what the opened messages say about it."""
+    for finding in [f for f in own if f.code in ("SPK601", "SPK602")][-1:]:
+        story = _Story(facts.conversation.messages)
+        if story.chunks:
             finding.evidence = (*finding.evidence, *story.told())
             if finding.code == "SPK602":
                 finding.because = story.because or finding.because
