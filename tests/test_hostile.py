@@ -8,8 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
@@ -211,6 +214,29 @@ def test_in_json(form: str, capsys: Screen) -> None:
         is_inert(text)
         documents = [json.loads(line) for line in text.splitlines()] if form == "jsonl" else [json.loads(text)]
         assert documents
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_in_a_watch(form: str, desk: Path) -> None:
+    words = ("watch", "-", *KEYS, "--messages", "--format", form, "--width", "60")
+    run = subprocess.run(
+        [sys.executable, "-m", "analyzer", *words[: -2 if form == "jsonl" else None]],
+        input=(desk / "capture.pcap").read_bytes(),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+    told, warned = run.stdout.decode(), run.stderr.decode()
+    is_inert(told)
+    is_inert(warned)
+    assert told.count("Event") >= 3 * len(HOSTILE)
+    assert form == "text" or all(json.loads(line) for line in told.splitlines())
+
+
+def test_in_the_page_and_in_what_is_said_of_a_redacted_capture(tmp_path: Path, capsys: Screen) -> None:
+    for command in ("analyze", "decrypt"):
+        is_inert(printed(capsys, command, "capture.pcap", *KEYS, "--format", "html"))
+    is_inert(printed(capsys, "redact", "capture.pcap", str(tmp_path / "posted.pcapng"), "--with-lookups"))
 
 
 def rendered(text: str) -> Iterator[tuple[str, str]]:
