@@ -19,7 +19,6 @@ from analyzer.wording import listing, number
 if TYPE_CHECKING:
     from analyzer.capture import Packet
     from analyzer.capture.packet import CaptureFile
-    from analyzer.findings import Finding
     from analyzer.live import Watcher
     from analyzer.live.arrivals import Arrivals
     from analyzer.live.clock import PacketClock
@@ -283,8 +282,7 @@ def wait(going: Following, until: float | None) -> float:
 
 
 def report(arguments: argparse.Namespace, watcher: Watcher, output: Output, warnings: Sequence[str]) -> int:
-    """Print what analyze says of the packets, and what the clock says besides; return the exit status."""
-    now_known = watcher.standing
+    """Print what analyze says of the packets, and of a silence behind them; return the exit status."""
     trace = watcher.finish()
     common.refuse_unknown_links(trace, arguments.interface or "-")
     common.warn([*trace.warnings, *warnings, *watcher.warnings])
@@ -296,7 +294,6 @@ def report(arguments: argparse.Namespace, watcher: Watcher, output: Output, warn
         show_secrets=False,
     )
     output.report(analyze.rendered(trace, options, common.style_of(arguments, sys.stdout)))
-    told = {(finding.code, number_) for finding in trace.findings for number_ in finding.conversations}
-    besides: list[Finding] = [f for _, f in now_known if (f.code, f.conversations[0]) not in told]
-    output.by_the_clock([(device, f) for device, f in now_known if f in besides])
-    return analyze.status([*trace.findings, *besides], arguments.fail_on)
+    if watcher.silent_ns is not None:
+        output.silence(watcher.silent_ns)
+    return analyze.status(trace.findings, arguments.fail_on)

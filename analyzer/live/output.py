@@ -7,13 +7,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
-from analyzer.findings import CONFIDENCE_WORDS, Finding
 from analyzer.live.event import Event, Kind
 from analyzer.live.lines import JsonLines, TextLines
 from analyzer.live.screen import Screen, status_block
-from analyzer.live.watcher import DeviceNow, Watcher
+from analyzer.live.watcher import Watcher
 from analyzer.report.style import Style
-from analyzer.wording import listing, plain, printable, wrap
+from analyzer.wording import duration, listing, plain, printable, wrap
 
 if TYPE_CHECKING:
     from analyzer.report.redact import Redactor
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 JSON: Final = "jsonl"
 WELCOME: Final = "Watching {name}, TCP {ports}. {reset}Ctrl-C ends with the verdict. Times are UTC."
 RESET_NOW: Final = "Reset the device now. "
-BY_THE_CLOCK: Final = "By the clock, after the last packet:"
+SILENCE: Final = "Counted: nothing came for {waited} after the last packet. The packets alone do not show that."
 
 
 class Output:
@@ -101,15 +100,11 @@ class Output:
             self._stream.write(piece)
         self._stream.flush()
 
-    def by_the_clock(self, standing: Sequence[tuple[DeviceNow, Finding]]) -> None:
-        """Write what holds because nothing came after the last packet: the packets alone do not show it."""
-        if not standing or self._form == JSON:
-            return  # a program has been told with the events
-        lines = ["", BY_THE_CLOCK]
-        for device, finding in standing:
-            text = f"{device.address} {finding.predicate} ({finding.code}). {CONFIDENCE_WORDS[finding.confidence]}."
-            lines += wrap(self._shown(text), self._style.width, first="  ", then="    ")
-        self._write(lines if not self._style.quiet else lines[1:])
+    def silence(self, waited_ns: int) -> None:
+        """Write that the report counts a silence behind the last packet, which went on for so long (ns)."""
+        if self._form != JSON:  # a program has been told with the events
+            lines = wrap(SILENCE.format(waited=duration(waited_ns)), self._style.width)
+            self._write(["", *lines] if not self._style.quiet else lines)
 
     def _shown(self, text: str) -> str:
         return text if self._shorten is None else self._shorten.shorten(text)

@@ -24,6 +24,7 @@ from analyzer.live.steps import Step, steps
 from analyzer.pipeline import Analysis
 from analyzer.report.story import CANNOT_TELL, STEP_NAMES, Mark
 from analyzer.report.verdict import stories_of
+from analyzer.rules import judge
 from analyzer.trace import Trace
 from analyzer.wording import duration, moment, plural
 
@@ -124,6 +125,8 @@ class Watcher:
         self._followed: dict[int, _Followed] = {}
         self._agenda: list[tuple[int, int]] = []  # a heap: when to look, at which conversation
         self._now = 0
+        self.silent_ns: int | None = None
+        """How long (ns) nothing came in the end, when the verdict rests on that."""
         self._number = 0
         self._opened = 0
         self._unread: list[tuple[Conversation, OpenedMessage]] = []
@@ -174,22 +177,28 @@ class Watcher:
         return None
 
     def finish(self) -> Trace:
-        """Tell what is still to tell, and return the verdict on all packets. Nothing can be taken after that."""
+        """Tell what is still to tell, and return the verdict. Nothing can be taken after that.
+
+        It is the verdict of `analyze` on the packets, unless a silence behind the last of them was told: then that
+        counts, and `silent_ns` says how long it was.
+        """
         for followed in list(self._followed.values()):
             if followed.due_ns is not None and followed.due_ns - self._now <= SETTLE_NS:
                 self._look(followed)
-        self._giving_up = True
-        return self.analysis.finish()
-
-    @property
-    def standing(self) -> list[tuple[DeviceNow, Finding]]:
-        """What was told of connections that are still open, and holds."""
-        return [
-            (self.devices[followed.conversation.device.address], finding)
-            for followed in self._followed.values()
+        told = {
+            (finding.code, number)
+            for number, followed in self._followed.items()
             for finding in followed.said.values()
             if finding.severity in BAD
-        ]
+        }
+        self._giving_up = True
+        trace = self.analysis.finish()
+        last_ns = trace.last_ns or 0
+        if self._now > last_ns and told - {(f.code, number) for f in trace.findings for number in f.conversations}:
+            self.silent_ns = self._now - last_ns
+            trace.last_ns = self._now
+            judge(trace)
+        return trace
 
     # -- what the analysis tells --------------------------------------------------------------------------------
 
