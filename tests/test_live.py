@@ -17,6 +17,7 @@ from true_findings import TRUE
 
 from analyzer import KeyRing, analyze
 from analyzer.capture import Capture, Packet
+from analyzer.capture.ledger import LATEST_NS
 from analyzer.cells import cells
 from analyzer.findings import Confidence
 from analyzer.live import Event, Watcher
@@ -333,6 +334,17 @@ def test_a_ring_deletes_its_own_files_alone_and_goes_on_counting(tmp_path: Path)
     trace = analyze(own)
     assert not trace.warnings
     assert trace.packets < len(shipped("healthy-full"))
+
+
+@pytest.mark.parametrize("digits", [6, 9])
+def test_a_ring_takes_the_times_of_a_damaged_clock(digits: int, tmp_path: Path) -> None:
+    ring = Ring(str(tmp_path))
+    for number, time_ns in enumerate((0, 1_700_000_000_000_000_000, LATEST_NS), 1):
+        ring.take(Packet(number, time_ns, 1, bytes(60), 60), digits)
+    ring.close()
+    kept = [packet.time_ns for packet in Capture([tmp_path])]
+    assert kept[:2] == [0, 1_700_000_000_000_000_000]
+    assert kept[2] == (2**64 - 1 if digits == 9 else LATEST_NS // 1000 * 1000)
 
 
 def test_a_ring_keeps_packets_of_several_kinds_of_links_and_those_that_were_cut(tmp_path: Path) -> None:

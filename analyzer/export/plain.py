@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from analyzer.capture import writing
+from analyzer.capture.writing import APPLICATION, COMMENT, DESCRIPTION, NAME, option
 from analyzer.export.decrypted import Decrypted, End, Ends
 from analyzer.message_table import DEVICE
 from analyzer.messages import SparkMessage, label, summary
@@ -20,16 +22,10 @@ from analyzer.messages.summary import name_text
 from analyzer.version import version
 
 LINK_TYPE_UPPER_PDU: Final = 252
+NANOSECONDS: Final = 9
 
 LONGEST_COMMENT: Final = 1000
 """Characters of a packet's comment. Names and data in it are quoted and cut already; this bounds their sum."""
-
-# Blocks and options of pcapng (little-endian here; readers take either order).
-_SECTION, _INTERFACE, _PACKET = 0x0A0D0D0A, 1, 6
-_BYTE_ORDER_MAGIC, _LENGTH_UNKNOWN = 0x1A2B3C4D, -1
-_COMMENT, _INTERFACE_NAME, _INTERFACE_DESCRIPTION, _APPLICATION, _TIME_RESOLUTION = 1, 2, 3, 4, 9
-_NANOSECONDS = bytes((9,))
-_LATEST_TICK: Final = (1 << 64) - 1
 
 # Tags of an upper PDU (big-endian). A dissector's name is padded to whole words.
 _END_OF_TAGS, _DISSECTOR, _PORT_TYPE, _SOURCE_PORT, _TARGET_PORT, _ORIGINAL_FRAME = 0, 12, 24, 25, 26, 30
@@ -62,10 +58,9 @@ class PlainWriter:
         self.written = Written()
         self._stream = stream
         self._interfaces: dict[int, int] = {}
-        options = _option(_COMMENT, b"Messages of the Spark Core cloud protocol, decrypted")
-        options += _option(_APPLICATION, f"sparkshark {version()}".encode())
-        section = struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, _LENGTH_UNKNOWN)
-        self._write_block(_SECTION, section + options + _option(0))
+        options = option(COMMENT, b"Messages of the Spark Core cloud protocol, decrypted")
+        options += option(APPLICATION, f"sparkshark {version()}".encode())
+        stream.write(writing.section(options + option(0)))
 
     def add(self, ends: Ends, message: SparkMessage) -> None:
         """Write one message of the conversation between ``ends``.
@@ -82,25 +77,17 @@ class PlainWriter:
             self.written.tails += 1
         source, target = (ends.device, ends.server) if message.direction == DEVICE else (ends.server, ends.device)
         data = _upper_pdu(message, source, target)
-        # The format counts from 1970 on, in 64 bits; a damaged clock may be outside.
-        ticks = min(max(message.time_ns, 0), _LATEST_TICK)
-        fields = struct.pack("<IIIII", interface, ticks >> 32, ticks & 0xFFFF_FFFF, len(data), len(data))
-        self._write_block(_PACKET, fields + _padded(data) + _option(_COMMENT, _comment(message)) + _option(0))
+        options = option(COMMENT, _comment(message)) + option(0)
+        self._stream.write(writing.packet(interface, message.time_ns, NANOSECONDS, data, len(data), options=options))
 
     def _begin(self, ends: Ends) -> int:
         """Write the interface that stands for a conversation, and return its index."""
         device, server = ends.device, ends.server
         known = f" ({name_text(device.id)})" if device.id else ""
         between = f"device {device.ip} port {device.port}{known}, server {server.ip} port {server.port}"
-        options = _option(_INTERFACE_NAME, f"conversation {ends.number}".encode())
-        options += _option(_INTERFACE_DESCRIPTION, between.encode())
-        options += _option(_TIME_RESOLUTION, _NANOSECONDS) + _option(0)
-        self._write_block(_INTERFACE, struct.pack("<HHI", LINK_TYPE_UPPER_PDU, 0, 0) + options)
+        options = option(NAME, f"conversation {ends.number}".encode()) + option(DESCRIPTION, between.encode())
+        self._stream.write(writing.interface(LINK_TYPE_UPPER_PDU, NANOSECONDS, options))
         return len(self._interfaces)
-
-    def _write_block(self, kind: int, body: bytes) -> None:
-        length = len(body) + 12
-        self._stream.write(struct.pack("<II", kind, length) + body + struct.pack("<I", length))
 
 
 def write_plain(stream: BinaryIO, conversations: Iterable[Decrypted]) -> Written:
@@ -139,11 +126,3 @@ def _comment(message: SparkMessage) -> bytes:
     # Wireshark 4.0 pairs a response with its request only when it comes in the acknowledgement.
     answered = "" if message.answers_packet is None else f", answers packet {message.answers_packet}"
     return f"{said} · packet {message.packet} of the capture{answered}".encode("utf-8", "replace")
-
-
-def _option(code: int, value: bytes = b"") -> bytes:
-    return struct.pack("<HH", code, len(value)) + _padded(value)
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 4)

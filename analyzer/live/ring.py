@@ -13,10 +13,10 @@ import re
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from struct import Struct
 from typing import Final
 
-from analyzer.capture import Packet
+from analyzer.capture import Packet, writing
+from analyzer.outfile import FOR_OWNER
 from analyzer.wording import printable
 
 NAME: Final = "sparkshark"
@@ -27,20 +27,10 @@ FILES: Final = 100
 """With `SIZE_MB` 1 GB, which small computers have to spare."""
 RETRY_NS: Final = 60_000_000_000
 """After the disk was full, it is tried again so much later (time of the packets)."""
-PRIVATE: Final = 0o600
 NUMBER: Final = 5
 """Digits of a file's number, as dumpcap has them."""
 NUMBERED: Final = re.compile(rf"{NAME}_(\d{{{NUMBER},9}})_\d{{14}}\.pcapng")
 LARGEST_NUMBER: Final = 999_999_999
-
-_SECTION: Final = Struct("<IIIHHqI").pack(0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
-_INTERFACE: Final = Struct("<IIHHIHHB3xHHI")
-_INTERFACE_SIZE: Final = 32
-_PACKET: Final = Struct("<IIIIIII")
-_END: Final = Struct("<I")
-PACKET_OVERHEAD: Final = 32
-RESOLUTION: Final = 9
-"""The option of an interface that tells how many digits its times have."""
 
 
 class RingError(ValueError):
@@ -96,29 +86,22 @@ class Ring:
             self.close()
 
     def close(self) -> None:
-        """Close the file that is written."""
+        """Close the file that is writing."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _write(self, packet: Packet, digits: int) -> None:
-        room = PACKET_OVERHEAD + len(packet.data) + 3
-        if self._file is None or (self._place > len(_SECTION) + _INTERFACE_SIZE and self._place + room > self._size):
+        room = writing.PACKET_OVERHEAD + len(packet.data) + 3
+        if self._file is None or (self._links and self._place + room > self._size):
             self._begin(packet.time_ns)
         link = (packet.link_type, packet.interface)
         block = b""
         if link not in self._links:
             self._links[link] = len(self._links)
-            block = _INTERFACE.pack(
-                1, _INTERFACE_SIZE, packet.link_type, 0, 0, RESOLUTION, 1, digits, 0, 0, _INTERFACE_SIZE
-            )
-        ticks = packet.time_ns if digits == 9 else packet.time_ns // 1000
-        data = packet.data + bytes(-len(packet.data) % 4)
-        size = PACKET_OVERHEAD + len(data)
-        head = _PACKET.pack(
-            6, size, self._links[link], ticks >> 32, ticks & 0xFFFFFFFF, len(packet.data), packet.original_length
-        )
-        self._append(block + head + data + _END.pack(size))
+            block = writing.interface(packet.link_type, digits)
+        place = self._links[link]
+        self._append(block + writing.packet(place, packet.time_ns, digits, packet.data, packet.original_length))
         self.kept += 1
 
     def _append(self, block: bytes) -> None:
@@ -143,11 +126,11 @@ class Ring:
             when = "0" * 14
         path = os.path.join(self._folder, f"{NAME}_{self._number:0{NUMBER}d}_{when}.pcapng")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._file = os.open(path, flags | getattr(os, "O_BINARY", 0), PRIVATE)
+        self._file = os.open(path, flags | getattr(os, "O_BINARY", 0), FOR_OWNER)
         self._written.append(path)
         self._place, self._links = 0, {}
         try:
-            self._append(_SECTION)
+            self._append(writing.section())
         except OSError:
             os.unlink(self._written.pop())  # an empty file is no capture
             raise

@@ -9,17 +9,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import BinaryIO, Final
 
+from analyzer.capture import writing
 from analyzer.network.link import ARP, IPV4, IPV6
 
-SECTION, INTERFACE, PACKET = 0x0A0D0D0A, 1, 6
-BLOCK: Final = Struct("<II").pack
-BLOCK_END: Final = Struct("<I").pack
-SECTION_BODY: Final = Struct("<IHHq").pack(0x1A2B3C4D, 1, 0, -1)
-INTERFACE_BODY: Final = Struct("<HHI").pack
-PACKET_BODY: Final = Struct("<IIIII").pack
-RESOLUTION: Final = Struct("<HHB3xI").pack
-"""How fine the clock is: the only option in the file, and the end of the options."""
-LATEST: Final = (1 << 64) - 1
 ETHERNET, RAW_IP, LINUX_COOKED = 1, 101, 113
 ETHERNET_HEADER: Final = Struct("!6s6sH").pack
 COOKED_HEADER: Final = Struct("!HHH6s2xH").pack
@@ -32,11 +24,10 @@ class PcapngWriter:
     def __init__(self, stream: BinaryIO, *, digits: int = 9) -> None:
         self._stream = stream
         self._digits = digits
-        self._tick = 10 ** (9 - digits)
         self._interfaces: dict[tuple[int, int], int] = {}
         self.packets = 0
         self.bytes = 0
-        self._block(SECTION, SECTION_BODY)
+        self._write(writing.section())
 
     def ip(
         self,
@@ -66,14 +57,10 @@ class PcapngWriter:
         place = self._interfaces.get(interface)
         if place is None:
             place = self._interfaces[interface] = len(self._interfaces)
-            self._block(INTERFACE, INTERFACE_BODY(interface[1], 0, 0) + RESOLUTION(9, 1, self._digits, 0))
-        ticks = min(max(time_ns, 0) // self._tick, LATEST)
-        captured, wire = len(header) + len(data), len(header) + size
-        fields = PACKET_BODY(place, ticks >> 32, ticks & 0xFFFF_FFFF, captured, wire)
-        self._block(PACKET, fields + header + data + bytes(-captured % 4))
+            self._write(writing.interface(interface[1], self._digits))
+        self._write(writing.packet(place, time_ns, self._digits, header + data, len(header) + size))
         self.packets += 1
 
-    def _block(self, kind: int, body: bytes) -> None:
-        size = len(body) + 12
-        self._stream.write(BLOCK(kind, size) + body + BLOCK_END(size))
-        self.bytes += size
+    def _write(self, block: bytes) -> None:
+        self._stream.write(block)
+        self.bytes += len(block)
