@@ -200,29 +200,31 @@ def test_bash_tells_meanings_where_it_lists_and_inserts_words_alone(folder: Path
     assert in_bash(script, folder, bare, "sparkshark explain spk206") == {"SPK206"}
 
 
-def test_a_bash_that_somebody_types_into_completes(folder: Path, bare: dict[str, str]) -> None:
-    script = written("bash", folder)
-    terminal = Terminal(["bash", "--norc", "--noprofile", "-i"], folder, {**bare, "PS1": "ready> "})
+def typed(shell: list[str], begin: str, line: str, wanted: str, place: tuple[Path, dict[str, str]]) -> str:
+    """What a terminal shows when somebody types a line with tabs into a shell that has begun so."""
+    folder, bare = place
+    terminal = Terminal(shell, folder, {**bare, "PS1": "ready> "})
     try:
-        terminal.type(f"bind 'set bell-style none'; source {script}; sparkshark() {{ printf '<%s>' \"$@\"; }}\n")
+        terminal.type(begin)
         terminal.read_until(lambda seen: seen.count("ready> ") >= 2)
-        terminal.type("sparkshark anal\tit\t--forma\tmarkd\t\n")
-        seen = terminal.read_until(lambda seen: "<markdown>" in seen)
+        terminal.type(line)
+        return terminal.read_until(lambda seen: wanted in seen)
     finally:
         terminal.close()
+
+
+def test_a_bash_that_somebody_types_into_completes(folder: Path, bare: dict[str, str]) -> None:
+    script = written("bash", folder)
+    begin = f"bind 'set bell-style none'; source {script}; sparkshark() {{ printf '<%s>' \"$@\"; }}\n"
+    line = "sparkshark anal\tit\t--forma\tmarkd\t\n"
+    seen = typed(["bash", "--norc", "--noprofile", "-i"], begin, line, "<markdown>", (folder, bare))
     assert "<analyze><it's mine.pcap><--format><markdown>" in seen
 
 
 def test_a_zsh_that_somebody_types_into_completes(folder: Path, bare: dict[str, str]) -> None:
     script = written("zsh", folder)
-    terminal = Terminal(["zsh", "-f", "-i"], folder, {**bare, "PS1": "ready> "})
-    try:
-        terminal.type(f"autoload -U compinit; compinit -u -D; source {script}; sparkshark() {{ printf '<%s>' $@ }}\n")
-        terminal.read_until(lambda seen: seen.count("ready> ") >= 2)
-        terminal.type("sparkshark anal\tit\t--quie\t\n")
-        seen = terminal.read_until(lambda seen: "<--quiet>" in seen)
-    finally:
-        terminal.close()
+    begin = f"autoload -U compinit; compinit -u -D; source {script}; sparkshark() {{ printf '<%s>' $@ }}\n"
+    seen = typed(["zsh", "-f", "-i"], begin, "sparkshark anal\tit\t--quie\t\n", "<--quiet>", (folder, bare))
     assert "<analyze><it's mine.pcap><--quiet>" in seen
 
 
