@@ -16,6 +16,7 @@ from typing import Final
 from analyzer.catalogue import (
     DEVICE_ID_SIZE,
     DEVICE_READ_LIMIT,
+    DNS_PORT,
     DTLS_PORT,
     IDENTITY_SIZE,
     NONCE_SIZE,
@@ -72,7 +73,6 @@ PORTS: Final = 1024
 MIDWAY_SEGMENTS: Final = 8
 """Packets in a row that are exact runs of frames, for a connection whose start was not captured."""
 CLOUD_NAMES: Final = ("spark.io", "particle.io")
-DNS_PORT: Final = 53
 DHCP_PORT: Final = 67
 HEARD_PORTS: Final = (DNS_PORT, DHCP_PORT, SPARK_PORT, DTLS_PORT, VXLAN_PORT)
 """UDP ports on which something may be said that matters here, or inside which there may be connections."""

@@ -53,8 +53,9 @@ CHUNK_FRAMES: Final = (274, 290, 530, 546)
 """Sizes on the wire of an update's chunk: 256 or 512 bytes, slow or fast form (DIAGNOSES 0.2)."""
 
 # Around the connection (1.4).
+DNS_PORT: Final = 53
 PROBE_ADDRESS: Final = "8.8.8.8"
-PROBE_PORT: Final = 53
+PROBE_PORT: Final = DNS_PORT
 """What a device tries to connect to, without sending anything, to learn whether there is an internet at all."""
 
 # Limits of the two open servers once a session is up (2.5, 5.5, 6), in seconds.

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
+from analyzer.catalogue import DNS_PORT
+
 Skip = Callable[[bytearray, int, int], bool]
 """Tells of a packet, by the buffer that it lies in, its place there and its size in bytes, that it need not be handed
 on, and counts it then if it is of TCP. It may look at `SPARE` bytes behind the packet."""
@@ -34,7 +36,7 @@ TCP: Final = 6
 UDP: Final = 17
 SYN: Final = 0x02
 UDP_HEADER: Final = 8
-DNS: Final = (53).to_bytes(2)
+DNS: Final = DNS_PORT.to_bytes(2)
 PLAIN_DATAGRAM: Final = 42
 """Bytes of the headers of a UDP datagram in the common shape."""
 SMALLEST_UDP: Final = 20 + UDP_HEADER

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from analyzer.background import DNS_PORT, HEARD_PORTS, Background, Held, answer_span, is_dns_answer
+from analyzer.background import HEARD_PORTS, Background, Held, answer_span, is_dns_answer
+from analyzer.catalogue import DNS_PORT
 from analyzer.frames import chain
 from analyzer.jobs.blobs import packed
 from analyzer.network import Decoder

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from analyzer.background import DHCP_PORT, DNS_PORT, HEARD_PORTS
+from analyzer.background import DHCP_PORT, HEARD_PORTS
 from analyzer.capture import Packet
 from analyzer.capture.packet import CaptureFile
+from analyzer.catalogue import DNS_PORT
 from analyzer.network import KNOWN_LINK_TYPES
 from analyzer.wording import listing, plural, printable
 
