@@ -199,6 +199,7 @@ def named_paths(arguments: argparse.Namespace) -> list[str]:
         "output",
         "plain",
         "password_file",
+        "ring",
     ):
         named: str | list[str] = getattr(arguments, option, None) or []
         paths += [named] if isinstance(named, str) else named

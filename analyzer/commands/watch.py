@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = sniffed(arguments, output) if arguments.interface is not None else piped()
     watcher.trace.captures = source.files
     ring = opened_ring(arguments, output)
-    shorten = Redactor(watcher.trace) if arguments.redact else None
+    shorten = Redactor(watcher.trace, common.named_paths(arguments)) if arguments.redact else None
     if shorten is not None:
         watcher.met = shorten.meet
     output.begin(watcher, shorten, name_of(arguments))
@@ -285,14 +285,9 @@ def report(arguments: argparse.Namespace, watcher: Watcher, output: Output, warn
     """Print what analyze says of the packets, and of a silence behind them; return the exit status."""
     trace = watcher.finish()
     common.refuse_unknown_links(trace, arguments.interface or "-")
-    common.warn([*trace.warnings, *warnings, *watcher.warnings])
-    options = argparse.Namespace(
-        capture=[arguments.interface or "-"],
-        format=arguments.format,
-        redact=arguments.redact,
-        statistics=False,
-        show_secrets=False,
-    )
+    common.warn(common.without_folders([*trace.warnings, *warnings, *watcher.warnings], arguments))
+    as_analyze = {"capture": [arguments.interface or "-"], "statistics": False, "show_secrets": False}
+    options = argparse.Namespace(**vars(arguments) | as_analyze)
     output.report(analyze.rendered(trace, options, common.style_of(arguments, sys.stdout)))
     if watcher.silent_ns is not None:
         output.silence(watcher.silent_ns)
