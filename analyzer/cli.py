@@ -21,6 +21,7 @@ from typing import Final, NoReturn, TextIO
 
 from analyzer.cells import WIDTH
 from analyzer.report.style import NARROWEST, WIDEST
+from analyzer.secrecy import forget
 from analyzer.wording import ASCII, printable, wrap
 
 EXIT_DONE: Final = 0
@@ -57,6 +58,11 @@ Exit status: 0 done, 1 findings reached --fail-on, 2 wrong usage or unreadable
 
 LONGEST_SUBJECT: Final = 60
 """Characters of an argument that an error line repeats."""
+KEY_DIGITS: Final = re.compile(
+    rf"(?<![\w./\\-])(?:[0-9A-Fa-f]{{80}}|[0-9A-Fa-f]{{{LONGEST_SUBJECT}}}\.\.\.|[0-9A-Fa-f]{{32}})(?![\w/\\]|\.\w)"
+)
+"""A word of as many digits as a session key has, whole or shortened: one whose option was left out, perhaps."""
+DIGITS: Final = "(hex digits)"
 PLAIN: Final = "sparkshark.plain"
 """Name under which the codecs know how to write our marks where only ASCII is taken."""
 
@@ -149,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.filename is None:
             _give_up_output()
         line = in_one_line(error)
+        words.clear()  # a session key may be among them
         return _internal(error) if line is None else _complain(line)
     return status
 
@@ -266,12 +273,13 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _complain(text: str) -> int:
-    print(f"sparkshark: {printable(text)}", file=sys.stderr)
+    print(f"sparkshark: {printable(KEY_DIGITS.sub(DIGITS, text))}", file=sys.stderr)
     return EXIT_UNUSABLE
 
 
 def _internal(error: Exception) -> int:
     if os.environ.get("SPARKSHARK_DEBUG"):
+        forget(error)
         raise error
     print(
         f"sparkshark: internal error ({type(error).__name__}). Report it with the output of: sparkshark --version",

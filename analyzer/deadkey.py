@@ -20,6 +20,7 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 from analyzer.catalogue import BLOCK, LARGEST_FRAME
+from analyzer.secrecy import forgetful
 
 ZERO_KEY: Final = bytes(BLOCK)
 ZERO_IV: Final = bytes(BLOCK)
@@ -134,6 +135,7 @@ class DeadKeys:
             return DeadFrame(plaintext, _unasked_message(plaintext) or "", under, how)
         return None
 
+    @forgetful
     def remember_session(self, device: Hashable, key: bytes, next_iv: bytes) -> None:
         """Note the AES key of a session that worked, and the IV its next device frame would have had.
 

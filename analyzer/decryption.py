@@ -17,6 +17,7 @@ from analyzer.frames import Frame
 from analyzer.keys import KeyRing, SessionKey
 from analyzer.messages import MessageLog
 from analyzer.opened import BadFrame, Secrets
+from analyzer.secrecy import forgetful
 from analyzer.session import (
     FailurePattern,
     FrameDecryptor,
@@ -179,6 +180,7 @@ class Decryption:
 
     # -- which key -----------------------------------------------------------------------------------------------
 
+    @forgetful
     def _decide(self, c: Conversation, work: _Opening, secrets: Secrets, *, final: bool) -> None:
         """Open the handshake, or find a given session key that fits; then decrypt what has waited."""
         if secrets.offer is None:

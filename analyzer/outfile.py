@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator
             yield stream
         return
     part = unfinished(path)
+    if os.path.lexists(part):  # of another machine, perhaps, which shares this disk: not ours to take away
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), part)
     try:
         with open(part, "xb", opener=_for_owner if private else None) as file:
             yield file

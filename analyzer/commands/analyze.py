@@ -71,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         common.write_dataset(trace, arguments, redactor(trace, arguments))
         return status(trace.findings, arguments.fail_on)
     encoding = "utf-8" if arguments.format == "html" else None
-    with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
+    with common.output(
+        arguments.output, force=arguments.force, encoding=encoding, private=arguments.show_secrets
+    ) as stream:
         style = common.style_of(arguments, stream)
         for piece in rendered(trace, arguments, style):
             stream.write(piece)

@@ -20,6 +20,7 @@ from analyzer.cli import UsageError, screen_width, shortened
 from analyzer.commands.progress import Progress
 from analyzer.outfile import is_disk, new_file, takes_stream, unfinished
 from analyzer.report.style import NARROWEST, WIDEST, Style
+from analyzer.secrecy import Hidden, leave_no_core
 from analyzer.wording import plural, printable
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
     from analyzer.pipeline import collect_rarely
 
     collect_rarely()
+    if keys is not None and arguments.scheduler is not None:
+        _warn_of_listeners(arguments.scheduler)
     progress = Progress(arguments)
     try:
         trace = analyze(
@@ -107,6 +110,15 @@ def read(arguments: argparse.Namespace, keys: KeyRing | None) -> Trace:
     if arguments.conversation is not None:
         keep_only(trace, arguments.conversation)
     return trace
+
+
+def _warn_of_listeners(scheduler: str) -> None:
+    from analyzer.jobs.cluster import in_the_clear
+
+    if in_the_clear(scheduler):
+        warn(
+            [f"--scheduler {scheduler}: the keys are sent there unencrypted. A scheduler at tls:// has them encrypted."]
+        )
 
 
 def capture_name(paths: list[str], trace: Trace) -> str:
@@ -151,7 +163,12 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
         "--keylog", action="append", default=[], metavar="FILE", help="session keys saved by decrypt --keylog-out"
     )
     group.add_argument(
-        "--session-key", action="append", default=[], metavar="HEX", help="80 hex digits, or 32 for the AES key alone"
+        "--session-key",
+        type=Hidden,
+        action="append",
+        default=[],
+        metavar="HEX",
+        help="80 hex digits, or 32 for the AES key alone; a list of processes shows them, and no key log",
     )
     group.add_argument("--password-file", metavar="FILE", help="password of an encrypted key, in the first line")
 
@@ -163,6 +180,7 @@ def keys(arguments: argparse.Namespace) -> KeyRing | None:
         return None
     from analyzer.keys import KeyRing
 
+    leave_no_core()
     ring = KeyRing.load(
         *arguments.keys,
         password=password(arguments),
@@ -398,17 +416,23 @@ def refuse_terminal() -> None:
 
 
 @contextmanager
-def output(path: str | None, *, force: bool = False, encoding: str | None = None) -> Iterator[TextIO]:
+def output(
+    path: str | None, *, force: bool = False, encoding: str | None = None, private: bool = False
+) -> Iterator[TextIO]:
     """Give standard output, or a new file that stands under its name only when it is whole.
 
-    ``encoding`` is what standard output has to have, whatever the locale says; files are always UTF-8.
+    ``encoding`` is what standard output has to have, whatever the locale says; files are always UTF-8. ``private`` as
+    for `binary_output`.
     """
     if path is None:
         if encoding is not None and isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding=encoding)
         yield sys.stdout
         return
-    with binary_output(path, force=force) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
+    with (
+        binary_output(path, force=force, private=private) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream,
+    ):
         yield stream
 
 

@@ -54,7 +54,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-o", dest="output", metavar="FILE", help="write there instead of standard output; for parquet a folder"
     )
     out.add_argument(
-        "-w", dest="plain", metavar="FILE.pcapng", help="plain CoAP that any Wireshark reads without a plugin"
+        "-w",
+        dest="plain",
+        metavar="FILE.pcapng",
+        help="plain CoAP that any Wireshark reads without a plugin (mode 0600)",
     )
     out.add_argument("--keylog-out", metavar="FILE", help="session keys, readable by you alone (mode 0600)")
     out.add_argument("--firmware", metavar="DIR", help="images of over-the-air updates, checked, with SHA-256")
@@ -93,7 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
         common.write_dataset(trace, arguments, shorten)
     else:
         encoding = "utf-8" if arguments.format == "html" else None
-        with common.output(arguments.output, force=arguments.force, encoding=encoding) as stream:
+        with common.output(
+            arguments.output, force=arguments.force, encoding=encoding, private=arguments.show_secrets
+        ) as stream:
             style = common.style_of(arguments, stream, widest=common.LONGEST)
             for piece in _rendered(trace, opened, arguments, style, shorten):
                 stream.write(piece)
@@ -283,7 +288,7 @@ def _export(opened: list[Conversation], arguments: argparse.Namespace) -> bool:
 def _write_plain(opened: list[Conversation], arguments: argparse.Namespace) -> None:
     from analyzer.export.plain import write_plain
 
-    with common.binary_output(arguments.plain, force=arguments.force) as stream:
+    with common.binary_output(arguments.plain, force=arguments.force, private=True) as stream:
         written = write_plain(stream, opened)
     print(f"sparkshark: {printable(arguments.plain)}: {written}, as plain CoAP.", file=sys.stderr)
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from analyzer.cli import EXIT_DONE
 from analyzer.commands import common
+from analyzer.secrecy import leave_no_core
 
 DESCRIPTION: Final = """\
 What each FILE is by its content, its fingerprint, whether the firmware's own
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from analyzer.keys.report import Mark, keys_report, render_keys
     from analyzer.report.text import finish
 
+    leave_no_core()
     rows = keys_report(arguments.files, common.password(arguments))
     shorten = None
     if arguments.redact:

@@ -74,6 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
         written = simulation.write(arguments.output, force=arguments.force)
     except FileExistsError as error:
         raise UsageError(f"{error}. Nothing was written. Try: another name, or --force") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(
+            f"{arguments.output}: cannot be written ({why}), or not all of it. Try: another folder"
+        ) from error
     if arguments.quiet:
         return EXIT_DONE
     name = printable(str(written[0]))

@@ -32,6 +32,8 @@ SHARES_PER_WORKER: Final = 2
 """Devices are not all alike; smaller shares even that out."""
 ANYWHERE: Final = "127.0.0.1:0"
 """Where Dask shows what goes on: a port that is free, for this machine alone."""
+HERE: Final = ("127.", "localhost:", "[::1]")
+"""How addresses of this machine begin."""
 PATIENCE: Final = "10s"
 """How long to wait for a scheduler: it answers at once, or is not there."""
 
@@ -49,13 +51,19 @@ def cluster(address: str, workers: int) -> Iterator[Any]:
         raise ClusterError('--scheduler: needs one more package. Try: pip install "sparkshark[cluster]"') from error
     if address == LOCAL:
         with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=ANYWHERE) as local,  # type: ignore[no-untyped-call]
+            # A port of this machine is open to all who are on it, and who may talk to a scheduler may run programs and
+            # ask for what it has. So only processes with a certificate that is made for this one run may.
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=ANYWHERE, security=True) as local,  # type: ignore[no-untyped-call]
             Client(local) as client,  # type: ignore[no-untyped-call]
         ):
             yield client
         return
     try:
         client = Client(address, timeout=PATIENCE)  # type: ignore[no-untyped-call]
+    except TypeError as error:
+        raise ClusterError(
+            f"--scheduler {address}: Dask has no certificates for tls://. They are settings of its own: comm.tls"
+        ) from error
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"--scheduler {address}: no Dask scheduler answers there. Try: tcp://HOST:8786, or dask: for processes"
@@ -64,6 +72,12 @@ def cluster(address: str, workers: int) -> Iterator[Any]:
     with client:
         _same_everywhere(client, address)
         yield client
+
+
+def in_the_clear(address: str) -> bool:
+    """Tell whether others on the way to the scheduler at ``address`` can read what is sent."""
+    scheme, _, rest = address.rpartition("://")
+    return address != LOCAL and scheme in ("", "tcp") and not rest.startswith(HERE)
 
 
 def _same_everywhere(client: Any, address: str) -> None:

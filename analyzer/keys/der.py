@@ -7,7 +7,7 @@ cut off is reported as far as it goes. Nothing here raises on bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 INTEGER: Final = 0x02
@@ -32,7 +32,7 @@ LONGEST_LENGTH: Final = 3
 class Element:
     """One tag-length-value: its value is ``data[start:end]``; ``cut`` when the data ends before it does."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     tag: int
     at: int
     start: int

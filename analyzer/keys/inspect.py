@@ -16,6 +16,7 @@ from typing import Final
 from analyzer.keys.dumps import carved, part_at, server_address
 from analyzer.keys.model import EXPONENT, SERVER_BITS, KeyFile, KeyFileError, KeyPart
 from analyzer.keys.structures import Found, read_structure
+from analyzer.secrecy import forgetful
 
 Password = str | bytes | Callable[[str], str | bytes | None] | None
 """A password, or what asks for one given the file's name and returns None when there is none."""
@@ -72,6 +73,7 @@ CAPTURE_MAGICS = (
 )
 
 
+@forgetful
 def inspect_key_file(data: bytes, name: str, password: Password = None) -> KeyFile:
     """Say what a file is as a key, whatever it is.
 

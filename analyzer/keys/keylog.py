@@ -15,6 +15,7 @@ from typing import Final
 from analyzer.catalogue import BLOCK, NONCE_SIZE, SESSION_KEY_SIZE
 from analyzer.keys.model import KeyFileError
 from analyzer.outfile import new_file, takes_stream
+from analyzer.secrecy import forgetful
 
 LABEL: Final = "SPARK_SESSION"
 LARGEST_KEY_LOG: Final = 64 << 20
@@ -76,6 +77,7 @@ class KeyLog:
     bad_lines: tuple[tuple[int, str], ...]
 
 
+@forgetful
 def read_key_log(text: str) -> KeyLog:
     """Read a key log. A line that makes no sense is reported with its number; nothing raises."""
     by_nonce: dict[bytes, tuple[SessionKey, ...]] = {}
@@ -122,6 +124,7 @@ def _bytes(digits: str, size: int, what: str) -> bytes | str:
     return bytes.fromhex(digits)
 
 
+@forgetful
 def key_log_line(nonce: bytes | None, key: SessionKey) -> str:
     """Return one line for a key log. Raises ValueError when only the AES key is known."""
     if key.blob is None:
@@ -129,6 +132,7 @@ def key_log_line(nonce: bytes | None, key: SessionKey) -> str:
     return f"{LABEL} {'-' if nonce is None else nonce.hex()} {key.blob.hex()}"
 
 
+@forgetful
 def write_key_log(
     path: str | Path, sessions: Iterable[tuple[bytes | None, SessionKey]], *, force: bool = False
 ) -> None:
@@ -143,6 +147,7 @@ def write_key_log(
             stream.write(f"{key_log_line(nonce, key)}\n".encode("ascii"))
 
 
+@forgetful
 def parse_session_key(digits: str) -> SessionKey:
     """Read the digits of `--session-key`: 80 for all 40 bytes, 32 for the AES key alone.
 

@@ -14,6 +14,7 @@ from analyzer.keys.devicetable import DEVICE_TABLE, read_device_table
 from analyzer.keys.inspect import REMARKS, Password, inspect_key_file
 from analyzer.keys.keylog import LARGEST_KEY_LOG, SessionKey, parse_session_key, read_key_log
 from analyzer.keys.model import FirmwareReading, Key, KeyFile, KeyFileError, Role
+from analyzer.secrecy import forgetful
 
 LARGEST_KEY_FILE: Final = 4 << 20
 """Twice the largest flash there is; what is bigger is no key file and is not read."""
@@ -60,6 +61,7 @@ class KeyRing:
         self._in_table: dict[bytes, Key] = {}
 
     @classmethod
+    @forgetful
     def load(
         cls,
         *paths: str | os.PathLike[str],
@@ -174,6 +176,7 @@ def pair_name(path: str) -> str:
     return os.path.join(folder, _STEM.sub("", name).lower())
 
 
+@forgetful
 def read_key_path(path: str | os.PathLike[str]) -> bytes:
     """Read a key file, up to `LARGEST_KEY_FILE` bytes and one more.
 
@@ -186,6 +189,7 @@ def read_key_path(path: str | os.PathLike[str]) -> bytes:
         raise KeyFileError(_unreadable(os.fspath(path), error)) from None
 
 
+@forgetful
 def inspect_path(path: str | os.PathLike[str], password: Password = None) -> KeyFile:
     """Inspect one file by its path. Raises `KeyFileError` when it cannot be read or the password is wrong."""
     data = read_key_path(path)

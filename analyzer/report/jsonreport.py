@@ -237,11 +237,12 @@ def _offer_opened(secrets: Secrets | None, *, established: bool, show_secrets: b
     signature = "not-checked" if offer is None else offer.signature
     if signature == "invalid" and established and offer is not None and offer.signed_by is None:
         signature = "not-checked"  # the device accepted it, so the keys given are those of other servers
-    key = secrets.session_key.blob if secrets is not None and secrets.session_key is not None else None
+    shown = secrets.session_key if secrets is not None and show_secrets else None
+    key = shown.blob if shown is not None else None
     return {
         "opened": None if offer is None else offer.opened,
         "signature": signature,
-        "key": key.hex() if show_secrets and key is not None else None,
+        "key": key.hex() if key is not None else None,
     }
 
 

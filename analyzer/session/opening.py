@@ -26,6 +26,7 @@ from analyzer.keys.keylog import SessionKey
 from analyzer.keys.model import Key
 from analyzer.keys.ring import KeyRing
 from analyzer.keys.structures import read_structure
+from analyzer.secrecy import forgetful
 from analyzer.session.private import open_if_plausible, open_signature
 
 DEVICE_SPKI_SIZE: Final = 162
@@ -91,6 +92,7 @@ class Identity:
     key_trouble: str | None = None
 
 
+@forgetful
 def open_identity(block: bytes, server_keys: Iterable[Key], nonce: bytes | None) -> Identity | None:
     """Open message 2 (256 bytes) with the first of the server's private keys that fits; None when none does.
 
@@ -178,6 +180,7 @@ class Offer:
     """True when the key that opens it is not the one the identity carried: the server's record is stale."""
 
 
+@forgetful
 def open_offer(
     block: bytes,
     device_keys: Iterable[Key],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import random
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -33,8 +33,8 @@ class SealingError(ValueError):
 class RsaKey:
     """One RSA key pair, e = 65537."""
 
-    p: int
-    q: int
+    p: int = field(repr=False)
+    q: int = field(repr=False)
 
     @property
     def n(self) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from analyzer.outfile import new_file
 from analyzer.simulate.wire import Packet
 from analyzer.simulate.world import World
 
@@ -28,10 +30,10 @@ class Simulation:
     """
 
     name: str
-    packets: list[Packet]
+    packets: list[Packet] = field(repr=False)
     link_type: int
-    truth: dict[str, Any]
-    keys: dict[str, bytes] = field(default_factory=dict)
+    truth: dict[str, Any] = field(repr=False)
+    keys: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def capture(self, suffix: str = ".pcap") -> bytes:
         """Return the capture file; `.pcapng` keeps interfaces apart, `.pcap` cannot."""
@@ -42,8 +44,9 @@ class Simulation:
     def write(self, path: str | Path, *, force: bool = False) -> list[Path]:
         """Write capture, truth file and a folder `keys` beside them; returns what was written.
 
-        The suffix of `path` chooses pcap or pcapng. Raises FileExistsError, with the name, before anything is
-        written when a file of other content is in the way and `force` is not set.
+        Keys, and the truth, which has the session keys, are readable by their owner alone. The suffix of `path` chooses
+        pcap or pcapng. Raises FileExistsError, with the name, before anything is written when a file of other content
+        is in the way and `force` is not set; OSError when it cannot be written.
         """
         path = Path(path)
         truth = {**self.truth, "capture": path.name}
@@ -55,11 +58,12 @@ class Simulation:
         for file, content in files.items():
             # Simulations of one seed share their keys, so a key that is there already is no conflict.
             same = file.parent.name == "keys" and file.is_file() and file.read_bytes() == content
-            if file.exists() and not same and not force:
+            if os.path.lexists(file) and not same and not force:
                 raise FileExistsError(f"{file}: exists already")
         for file, content in files.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with new_file(file, private=file != path) as stream:
+                stream.write(content)
         return list(files)
 
 
