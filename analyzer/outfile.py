@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import BinaryIO, Final
 
 FOR_OWNER: Final = 0o600
+OWN_FOLDERS: Final = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")
+"""By these names of the environment libraries know where to put what is theirs."""
 DEVICES: Final = "/dev/"
 """Folder of names that no file may take the place of, whatever they stand for at the moment."""
 
@@ -58,6 +60,23 @@ def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator
     finally:
         if os.path.lexists(part):
             os.unlink(part)
+
+
+@contextmanager
+def no_folders_at_home() -> Iterator[None]:
+    """Load a library that would make folders for its settings and caches (scapy does, or fails where it may not)."""
+    if os.name != "posix":
+        yield
+        return
+    before = {name: os.environ.get(name) for name in OWN_FOLDERS}
+    os.environ |= dict.fromkeys(OWN_FOLDERS, os.devnull)  # it is there, and nothing can be put into it
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 def unfinished(path: str | os.PathLike[str]) -> str:

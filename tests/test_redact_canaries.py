@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+from canaries import contents, spelled
 from capture_files import pcap_header, record, with_checksum
 
 from analyzer.cli import main
@@ -117,19 +115,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def spelled(canary: str | bytes) -> Iterator[bytes]:
-    """A canary as it is, in hex digits, and in the three ways in which base64 can have it."""
-    raw = canary.encode() if isinstance(canary, str) else canary
-    if isinstance(canary, str):
-        yield raw.lower()
-    yield raw.hex().encode()
-    yield raw.hex(" ").encode()
-    for front in range(3):
-        inside = base64.b64encode(bytes(front) + raw)[4 if front else 0 :].rstrip(b"=")[:-1]
-        if len(inside) > 6:
-            yield inside.lower()
-
-
 def canaries(place: Path) -> dict[str, list[bytes]]:
     device_id = next(path.stem for path in (place / "keys").iterdir() if len(path.stem) == 24)
     known: dict[str, list[bytes]] = {what: list(spelled(name)) for what, name in {**NAMES, "person": PERSON}.items()}
@@ -215,12 +200,7 @@ def test_no_table_of_messages_holds_one(
 
 def tables(folder: Path) -> Iterator[bytes]:
     """All of a data set: its files, and what is in them when they are unpacked."""
-    for root, _, files in os.walk(folder):
-        for name in files:
-            path = Path(root) / name
-            yield path.read_bytes()
-            if path.suffix == ".parquet":
-                yield repr(pq.ParquetFile(io.BytesIO(path.read_bytes())).read().to_pylist()).encode()
+    return (content for _, content in contents(folder))
 
 
 @pytest.mark.parametrize("form", ["text", "jsonl"])

@@ -20,6 +20,7 @@ from analyzer.capture import Packet
 from analyzer.capture.packet import CaptureFile
 from analyzer.catalogue import DNS_PORT
 from analyzer.network import KNOWN_LINK_TYPES
+from analyzer.outfile import no_folders_at_home
 from analyzer.wording import listing, plural, printable
 
 if TYPE_CHECKING:
@@ -101,9 +102,10 @@ class Interface:
 
     def _open(self, wanted: str) -> SuperSocket:
         logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # it warns that it cannot dissect: nobody asks it to
-        from scapy import arch  # noqa: F401, PLC0415 - says which socket this system has; scapy takes long to load
-        from scapy.config import conf  # noqa: PLC0415
-        from scapy.error import Scapy_Exception  # noqa: PLC0415
+        with no_folders_at_home():
+            from scapy import arch  # noqa: F401, PLC0415 - says which socket this system has; scapy takes long to load
+            from scapy.config import conf  # noqa: PLC0415
+            from scapy.error import Scapy_Exception  # noqa: PLC0415
 
         try:
             try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from analyzer.catalogue import PRESENCE_GROUP, SPARK_PORT
+from analyzer.outfile import no_folders_at_home
 
 Link = Literal["ethernet", "vlan", "qinq", "sll", "sll2", "raw", "null", "ipv6", "raw-ipv6"]
 
@@ -76,7 +77,8 @@ class Wire:
 
     def __init__(self, link: Link, start_ns: int) -> None:
         # scapy is slow to import and nobody who only lists scenarios needs it.
-        from analyzer.simulate import packets  # noqa: PLC0415
+        with no_folders_at_home():
+            from analyzer.simulate import packets  # noqa: PLC0415
 
         self.layers = packets
         self.link = link
