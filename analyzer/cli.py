@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.filename is None:
             _give_up_output()
         line = in_one_line(error)
-        words.clear()  # a session key may be among them
+        words, argv = [], None  # a session key may be among them
         return _internal(error) if line is None else _complain(line)
     return status
 

@@ -19,18 +19,8 @@ from typing import Any, Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parent.parent
 REPORT: Final = 3
 WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES: Final = (
-    "mkdir",
-    "rename",
-    "remove",
-    "rmdir",
-    "symlink",
-    "link",
-    "chmod",
-    "chown",
-    "truncate",
-    "utime",
-    "mkfifo",
+CHANGES: Final = frozenset(
+    ["mkdir", "rename", "remove", "rmdir", "symlink", "link", "chmod", "chown", "truncate", "utime", "mkfifo"]
 )
 """What is done to files by name; Python calls ``os.replace`` a rename."""
 REACHES: Final = tuple(

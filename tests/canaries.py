@@ -64,7 +64,7 @@ class Secret:
             text = piece.decode("latin-1")
             found |= {piece, text.encode(), repr(piece)[2:-1].encode(), repr(text)[1:-1].encode()}
             found |= {repr(bytearray(piece))[12:-2].encode(), html.escape(text).encode()}
-            found |= {json.dumps(text, ensure_ascii=ascii)[1:-1].encode() for ascii in (True, False)}
+            found |= {json.dumps(text, ensure_ascii=alone)[1:-1].encode() for alone in (True, False)}
         return found
 
     @cached_property
@@ -82,7 +82,7 @@ class Secret:
         """Its pieces as lists of numbers; itself, in parts, as one number with either end first."""
         found = {",".join(map(str, piece)).encode() for piece in self.pieces}
         for order in ("big", "little"):
-            whole = str(int.from_bytes(self.raw, order)).encode()  # type: ignore[arg-type]
+            whole = str(int.from_bytes(self.raw, order)).encode()
             found |= {
                 whole[at : at + LEAST_DIGITS]
                 for at in range(0, max(1, len(whole) - LEAST_DIGITS + 1), LEAST_DIGITS)

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from canaries import Secret
 from cryptography.hazmat.primitives.serialization import (
@@ -80,3 +80,70 @@ def blob(session: dict[str, Any]) -> bytes:
 def _sessions(name: str) -> list[dict[str, Any]]:
     told = json.loads((CAPTURES / f"{name}.truth.json").read_bytes())
     return [session for session in told["sessions"] if session["session_key"]]
+
+
+class Asked(NamedTuple):
+    """A command to run: ``outputs`` are what it may write, ``tells`` is where secrets are meant to go.
+
+    ``reads`` is its standard input, ``starts`` whether it may start other programs.
+    """
+
+    words: list[str]
+    outputs: tuple[str, ...] = ()
+    tells: str | None = None
+    reads: Path | None = None
+    starts: bool = False
+    status: int = 0
+
+
+def everything(planted: Planted, *, thorough: bool) -> Iterator[Asked]:
+    """Every command in every form that could tell a secret, or write where nobody asked for it.
+
+    Outputs are named below the folder to work in. What is not ``thorough`` leaves out what is much like another.
+    """
+    captures, keys, one = map(str, (planted.captures, planted.keys, planted.captures / "healthy-full.pcap"))
+    with_keys = ["--keys", keys]
+    locked = ["--device-key", str(planted.locked), "--password-file", str(planted.password)]
+    for number, given in enumerate((with_keys, locked, ["--keylog", str(planted.log)])):
+        for form in ("text", "json", "jsonl", "markdown", "html") if thorough or not number else ("text",):
+            name = f"report-{number}.{form}"
+            yield Asked(["analyze", captures, *given, "--format", form, "-o", name], (name,))
+    yield Asked(["analyze", captures, *with_keys, "--statistics", "--redact"])
+    yield Asked(["analyze", captures, *with_keys, "--format", "parquet", "-o", "tables"], ("tables",))
+    yield Asked(["analyze", one, *with_keys, "--show-secrets", "--format", "json", "-o", "s"], ("s",), "s")
+    yield Asked(["analyze", one, *with_keys, "--show-secrets", "--redact", "--format", "json"])
+    yield Asked(["analyze", one, *with_keys, "--show-secrets", "--format", "html", "-o", "s.html"], ("s.html",))
+    for form in ("text", "json", "jsonl", "csv", "html"):
+        what = captures if thorough else one
+        yield Asked(["decrypt", what, *with_keys, "--all", "--format", form, "-o", f"d.{form}"], (f"d.{form}",))
+    yield Asked(["decrypt", captures, *with_keys, "--format", "parquet", "-o", "opened"], ("opened",))
+    yield Asked(["decrypt", one, "--session-key", planted.session, "--format", "json"])
+    yield Asked(["decrypt", one, "--session-key", planted.session[:32], "-w", "plain.pcapng"], ("plain.pcapng",))
+    yield Asked(["decrypt", captures, *with_keys, "-w", "all.pcapng"], ("all.pcapng",))
+    yield Asked(["decrypt", captures, *with_keys, "--keylog-out", "log"], ("log",), "log")
+    yield Asked(["decrypt", captures, *with_keys, "--firmware", "images"], ("images",))
+    yield Asked(["follow", one, "1", "--raw", "-o", "raw"], ("raw",))
+    yield Asked(["keys", keys, str(planted.locked), "--password-file", str(planted.password)])
+    yield Asked(["keys", keys, str(planted.locked), "--format", "json"])
+    yield Asked(["redact", captures, "posted.pcapng", *with_keys], ("posted.pcapng",))
+    yield Asked(["redact", "-", "piped.pcapng", *with_keys], ("piped.pcapng",), reads=Path(one))
+    for form in ("text", "jsonl"):
+        words = ["watch", "-", *with_keys, "--messages", "--format", form, "--ring", f"ring-{form}"]
+        yield Asked(words, (f"ring-{form}",), reads=Path(one))
+    yield Asked(["explain", "SPK301"])
+    yield Asked(["explain", "Reset, 5.05 Proxying Not Supported, TID:24199", one])
+    yield Asked(["install-plugin", "--directory", "plugins"], ("plugins",), starts=True)
+    yield Asked(["install-plugin", "--print"])
+    yield Asked(["simulate", "healthy", "-o", "made/a.pcap"], ("made",))
+    yield Asked(["completion", "bash"])
+    # What is wrong with a secret is said without it.
+    yield Asked(["decrypt", one, "--session-key", planted.session + "00"], status=2)
+    yield Asked(["decrypt", one, "--session-key", planted.session[:-1] + "x"], status=2)
+    yield Asked(["decrypt", one, planted.session], status=2)
+    yield Asked(["decrypt", planted.session, *with_keys], status=2)
+    yield Asked(["decrypt", one, "--keys", planted.session], status=2)
+    yield Asked(["decrypt", one, f"--sesion-key={planted.session}"], status=2)
+    yield Asked(["decrypt", one, "--device-key", str(planted.locked), "--password-file", str(planted.log)], status=2)
+    yield Asked(["decrypt", one, "--keylog", str(planted.keys / "server.pem")], status=2)
+    yield Asked(["decrypt", one, "--keylog", str(planted.password)], status=2)
+    yield Asked(["decrypt", str(planted.keys / "server.pem"), *with_keys], status=2)

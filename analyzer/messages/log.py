@@ -19,6 +19,7 @@ from typing import Final, overload
 from analyzer.message_table import DEVICE, SERVER
 from analyzer.messages.gist import Gist
 from analyzer.messages.reader import MessageReader, SparkMessage
+from analyzer.secrecy import forgetful
 
 REORDERED: Final = 256
 """Messages held back so that both directions come out in the order of the capture, although one may have
@@ -54,6 +55,7 @@ class MessageLog(Sequence[SparkMessage]):
         "reader",
     )
 
+    @forgetful
     def __init__(self, salt: bytes | None = None) -> None:
         self.reader = MessageReader(salt)
         self.gist = Gist()

@@ -7,6 +7,7 @@ from typing import Any, Final
 from analyzer.catalogue import GENERATIONS, SERVERS
 from analyzer.coap import ACK, EMPTY, MAX_AGE, CoapMessage
 from analyzer.messages.values import HELLO_3X_SIZE
+from analyzer.secrecy import forgetful
 
 G1A, G1B, G2A, G2B, G2C, G2D = GENERATIONS
 G2B_OR_G2C: Final = "G2b or G2c"
@@ -57,6 +58,7 @@ def generation_of(payload_size: int, hello: dict[str, Any], id_order: str | None
     return (G2B, None) if platform == ELECTRON else (None, None)
 
 
+@forgetful
 def id_order_of(message_id: int, salt: bytes) -> str:
     """Tell in which order the device read the first two bytes of the salt as its id seed (4.2).
 

@@ -45,6 +45,7 @@ from analyzer.messages.routes import (
 )
 from analyzer.messages.shapes import SHAPES, Shape, shape_of
 from analyzer.messages.values import Values, variable_value
+from analyzer.secrecy import forgetful
 
 MOST_OUTSTANDING: Final = 512
 """Requests of one side that wait for an answer. Tokens have one byte, so 256 can be told apart by them; a
@@ -279,6 +280,7 @@ class MessageReader:
         "unheard",
     )
 
+    @forgetful
     def __init__(self, salt: bytes | None = None) -> None:
         self.generation: str | None = None
         self.firmware: str | None = None
