@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ README: Final = ROOT / "README.md"
 _BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"\bsparkshark (?P<words>.*?)(?: < (?P<input>\S+))?(?: \| head -(?P<lines>\d+))?$")
 _TSHARK = re.compile(r"^\$ tshark (?P<words>.*?)(?: \| head -(?P<lines>\d+))?$")
+_REQUIRED = re.compile(r'^    "([\w-]+)>=[\d.]+", # (.+)$', re.MULTILINE)
 _TABLE = re.compile(r"(?P<begin><!-- (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
@@ -84,7 +86,28 @@ def _without_key(spec: FindingSpec) -> str:
     return f"as a cause of {', '.join(suspects)}" if suspects else "no"
 
 
-TABLES: Final = {"findings": findings_table}
+def reasons() -> dict[str, str]:
+    """Return what each package is for that the project needs, as pyproject.toml tells it; the first time counts."""
+    told: dict[str, str] = {}
+    for name, why in _REQUIRED.findall((ROOT / "pyproject.toml").read_text(encoding="utf-8")):
+        told.setdefault(name, why)
+    return told
+
+
+def packages_table() -> str:
+    """Return what the project stands on as a Markdown table; what only an extra brings is optional."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    always = [requirement.partition(">=")[0] for requirement in project["dependencies"]]
+    extras = {extra: wanted for extra, wanted in project["optional-dependencies"].items() if extra != "test"}
+    rows = ["| package | for | installed |", "|---|---|---|"]
+    rows += [f"| {name} | {reasons()[name]} | always |" for name in always]
+    for extra, wanted in extras.items():
+        for name in (requirement.partition(">=")[0] for requirement in wanted):
+            rows.append(f"| {name} | {reasons()[name]} | with `[{extra}]` |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES: Final = {"findings": findings_table, "packages": packages_table}
 
 
 if __name__ == "__main__":

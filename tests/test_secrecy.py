@@ -205,20 +205,21 @@ def test_no_command_that_fails_tells_a_secret(
     assert leaks(b"\n".join([*said, out.encode(), err.encode()]), planted.secrets) == []
 
 
-def test_a_process_that_holds_keys_leaves_no_memory_in_a_file(planted: Planted, tmp_path: Path) -> None:
+def test_a_process_that_holds_keys_leaves_no_memory_in_a_file(planted: Planted) -> None:
     program = (
         "import resource, sys\n"
         "from analyzer.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))\n"
-        "before = resource.getrlimit(resource.RLIMIT_CORE)[0]\n"
-        "main(sys.argv[1:])\n"
-        "print(before, resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
+        "limit = resource.RLIMIT_CORE\n"
+        "for words in (['keys', sys.argv[1]], ['analyze', sys.argv[2], '--keys', sys.argv[1]]):\n"
+        "    resource.setrlimit(limit, (4096, resource.getrlimit(limit)[1]))\n"
+        "    main(['explain', 'SPK301'])\n"
+        "    before = resource.getrlimit(limit)[0]\n"
+        "    main(words)\n"
+        "    print(before, resource.getrlimit(limit)[0], file=sys.stderr)\n"
     )
-    for words in (["keys", str(planted.keys)], ["decrypt", str(planted.captures), "--keys", str(planted.keys)]):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.splitlines()[-1] == "4096 0"
+    words = [str(planted.keys), str(planted.captures / "healthy-full.pcap")]
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["4096 0", "4096 0"]
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
