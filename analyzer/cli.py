@@ -14,6 +14,7 @@ import importlib
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -240,7 +241,7 @@ def _run(words: list[str]) -> int:
         if near:
             hint = f"Did you mean {near[0]}?"
         elif os.path.exists(name):
-            hint = f"To analyse a capture: sparkshark analyze {name}"
+            hint = f"To analyse a capture: sparkshark analyze {shlex.quote(name)}"
         else:
             hint = "All: sparkshark --help"
         raise UsageError(f"{shortened(name)}: no such command. {hint}")

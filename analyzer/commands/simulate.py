@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 import sys
 from typing import Final
 
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         ) from error
     if arguments.quiet:
         return EXIT_DONE
-    name = printable(str(written[0]))
-    print(f"{name}: {plural(len(simulation.packets), 'packet')}, and {plural(len(written) - 1, 'file')} beside it")
-    print(f"Try: sparkshark analyze {name}")
+    path, packets = str(written[0]), plural(len(simulation.packets), "packet")
+    print(f"{printable(path)}: {packets}, and {plural(len(written) - 1, 'file')} beside it")
+    print(f"Try: sparkshark analyze {printable(shlex.quote(path))}")
     return EXIT_DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import time
@@ -162,7 +163,7 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.capture not in (None, "-"):
         raise UsageError(
             f"{shortened(arguments.capture)}: watch takes what is still coming: -i IFACE, or - for a pipe. Try:"
-            f" sparkshark analyze {shortened(arguments.capture)}"
+            f" sparkshark analyze {shlex.quote(arguments.capture)}"
         )
     if arguments.capture == "-" and sys.stdin.isatty():
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -354,7 +355,7 @@ def _merged(finds: list[Key]) -> Key:
 def _not_usable(file: KeyFile) -> str:
     if file.kind == "encrypted":
         return f"{file.name}: locked with a password. Try: --password-file FILE, or: {file.commands[0]}"
-    return f"{file.name}: {file.remark}. Try: sparkshark keys {file.name}"
+    return f"{file.name}: {file.remark}. Try: sparkshark keys {shlex.quote(file.name)}"
 
 
 def _unreadable(path: str, error: OSError) -> str:
