@@ -1,4 +1,4 @@
-"""Looks for keys in everything that the program writes, thoroughly:  python -m tests.leaks
+"""Looks for keys in everything that the program writes, thoroughly:  python -m tests.leaks [PART...]
 
 What `test_secrecy` does with less of everything, and besides: all functions fail in turn while each report is made, the
 system itself tells of each file that is opened and of each connection, a cluster's logs and disk are searched, and what
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # where pytest finds t
 from attempted import note
 from audited import run
 from canaries import WAYS, contents, leaks
-from failing import OURS, PlantedError, failing, having, report, shown
+from failing import AT_KEYS, OURS, PlantedError, failing, having, report, shown
 from planted import PASSWORD, Asked, Planted, everything
 from wireshark import tsharks
 
@@ -39,6 +39,11 @@ CHANGES: Final = re.compile(
 NAMED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
+NEAR: Final = (
+    *AT_KEYS,
+    *(f"{OURS}{name}" for name in ("export", "commands", "opened", "pipeline", "cli", "report.json")),
+)
+"""Modules whose functions are looked at: those that have keys in hand, and those that call them."""
 CALLS: Final = re.compile(r"\b(?:connect|bind|sendto|sendmsg|socket)\(")
 QUESTION: Final = re.compile(r"\b(?:sendto|sendmsg)\(\d+, (?:\[\{nlmsg|\{msg_name=\{sa_family=AF_NETLINK)")
 """To the kernel: which interfaces and routes there are."""
@@ -55,6 +60,7 @@ def main() -> None:
         place = Path(name)
         planted = Planted(place)
         told = f"{len(planted.secrets)} secrets in {len(WAYS)} ways of writing"
+        wanted = sys.argv[1:]
         for what, work in (
             ("Commands: streams, and all files that they leave", commands),
             ("Commands, as the system sees them (strace)", traced),
@@ -63,6 +69,8 @@ def main() -> None:
             ("Cluster: logs, the workers' disks, what fails there", clustered),
             ("Wireshark's tree and verdict, with keys; layers of scapy", dissected),
         ):
+            if wanted and work.__name__ not in wanted:
+                continue
             folder = place / work.__name__
             folder.mkdir()
             count = 0
@@ -118,7 +126,7 @@ def traced(planted: Planted, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def printed(planted: Planted, folder: Path) -> Iterator[tuple[str, bytes]]:
     """Print some of all objects that pass through any function of ours."""
-    _, objects = having(planted.secrets, lambda: _opening(planted, folder), (OURS,))
+    _, objects = having(planted.secrets, lambda: _opening(planted, folder), NEAR)
     for kind, some in objects.items():
         for one in some:
             yield kind.__qualname__, shown(one) + str(one).encode("utf-8", "surrogateescape")
@@ -126,7 +134,7 @@ def printed(planted: Planted, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def failures(planted: Planted, folder: Path) -> Iterator[tuple[str, bytes]]:
     """Have each function fail that has a key in hand, wherever it is."""
-    functions, _ = having(planted.secrets, lambda: _opening(planted, folder), (OURS,))
+    functions, _ = having(planted.secrets, lambda: _opening(planted, folder), NEAR)
     for code in functions:
         error = failing(code, lambda: _opening(planted, folder))
         if error is not None and not code.co_filename.endswith(("cli.py", "argparse.py")):
@@ -193,14 +201,17 @@ def _opening(planted: Planted, folder: Path) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             os.environ["SPARKSHARK_DEBUG"] = "1"
-            with_keys = [str(planted.captures), "--keys", str(planted.keys), "--keylog", str(planted.log)]
+            with_keys = [
+                str(planted.captures / "photon-fast-ota.pcap"),
+                "--keys",
+                str(planted.keys),
+                "--keylog",
+                str(planted.log),
+            ]
             exports = ["-w", str(work / "w"), "--keylog-out", str(work / "log"), "--firmware", str(work / "images")]
-            for form in ("html", "json"):
-                command(["decrypt", *with_keys, "--format", form, "-o", str(work / form), *exports])
-                exports = []
-            command(["analyze", *with_keys])
+            command(["decrypt", *with_keys, "--format", "json", "-o", str(work / "json"), *exports])
             command(["keys", str(planted.keys)])
-            analyze(planted.captures, keys=ring)
+            analyze(planted.captures / "healthy-full.pcap", keys=ring)
     finally:
         shutil.rmtree(work)
 

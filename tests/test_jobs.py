@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries import contents, leaks
 from capture_files import START, pcap, pcapng
+from distributed import Client, Security
+from planted import Planted
 from test_sieve import ethernet, mixture, tcp, udp
 
 from analyzer import pipeline
@@ -320,11 +323,34 @@ def test_what_travels_shows_no_key(tmp_path: Path) -> None:
     assert opened.conversations[0].secrets.session_key == secrets.session_key
 
 
+def test_a_cluster_has_no_key_in_a_log_or_on_a_disk(client: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nor may anybody else on this machine talk to it: that takes the certificate of this very run."""
+    planted = Planted(tmp_path_factory.mktemp("planted"))
+    ring = KeyRing.load(planted.keys)
+    assert any(c.messages for c in on_cluster(client, [planted.captures / "healthy-full.pcap"], ring).conversations)
+    failed = client.submit(fails, Envelope(ring), pure=False)
+    assert isinstance(failed.exception(), ZeroDivisionError)
+    logs = repr((client.get_scheduler_logs(), client.get_worker_logs(), failed.traceback())).encode()
+    assert b"division by zero" in logs
+    assert leaks(logs, planted.secrets) == []
+    for folder in client.run(lambda dask_worker: dask_worker.local_directory).values():
+        assert [str(path) for path, content in contents(Path(folder)) if leaks(content, planted.secrets)] == []
+    address = client.scheduler.address
+    assert address.startswith("tls://")
+    with pytest.raises(OSError, match=r"(?i)tls|timed out"):
+        Client(address, security=Security.temporary(), timeout="1s")  # type: ignore[no-untyped-call]
+
+
+def fails(envelope: Envelope) -> float:
+    return 1 / (len(repr(envelope)) - len("<keys>"))
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["captures/healthy-full.pcap", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler answers there"),
         (["captures/healthy-full.pcap", "--scheduler", "nowhere"], "no Dask scheduler answers there"),
+        (["captures/healthy-full.pcap", "--scheduler", "tls://127.0.0.1:9"], "Dask has no certificates for tls://"),
         (["-", "--scheduler", "dask:"], "cannot read from a pipe"),
         (["captures/healthy-full.pcap", "--jobs", "0"], "--jobs 0: a whole number from 1 on is wanted"),
     ],

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from capture_files import pcap_header, record
 
+from analyzer.capture import Capture
 from analyzer.cli import main
+from analyzer.live import ring
 from analyzer.outfile import is_disk, new_file, takes_stream
+from analyzer.simulate import Conversation, finish, make_world, messages
 
+ROOT = Path(__file__).resolve().parent.parent
 CAPTURE, KEYS = "captures/healthy-full.pcap", "captures/keys"
 WRITERS = {
     "analyze": ["analyze", CAPTURE, "-o"],
@@ -90,3 +97,103 @@ def test_half_a_file_is_never_found_there(tmp_path: Path) -> None:
         raise RuntimeError("the power is gone")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+ODD_NAMES = (
+    "../../out",
+    "/out",
+    "..\\out",
+    "C:out",
+    "con",
+    "nul.",
+    "-rf",
+    "a\nb",
+    "a\x00b",
+    "x" * 200,
+    "\u202egnp",
+    "．．／x",
+)
+NAME_OF_OURS = re.compile(
+    r"sparkshark_\d{5}_\d{14}\.pcapng|firmware-\d+-\d+\.bin(\.partial(\.txt)?)?|date=[0-9-]{10}|sparkshark\.parquet"
+    r"|conversations|messages|findings|tables|images|ring|[a-z]+\.out"
+)
+
+
+def odd_talk() -> bytes:
+    """A capture with such names wherever a device or its server can choose one, and with the times of broken clocks."""
+    world = make_world()
+    device = world.add_device()
+    c = Conversation(world, device, at=0.0)
+    c.handshake()
+    for number, name in enumerate(ODD_NAMES):
+        c.device_says(messages.event(0x100 + number, name, name), after=0.1)
+        c.device_says(messages.subscribe(0x200 + number, name, mine=True), after=0.1)
+        c.server_says(messages.function_call(0x300 + number, 0x40 + number, name, name), after=0.1)
+    c.close("device", after=1.0)
+    simulation = finish(world)
+    for name, content in simulation.keys.items():
+        Path(name).write_bytes(content)
+    times = [0, 1, 2**31, 2**32 - 1]
+    return pcap_header() + b"".join(
+        record(packet.data, times[number % len(times)] if number > 20 else number, 0)
+        for number, packet in enumerate(simulation.packets)
+    )
+
+
+def test_nobody_but_the_user_chooses_the_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, work = tmp_path / "keys", tmp_path / "out" / "of" / "here"
+    keys.mkdir()
+    work.mkdir(parents=True)
+    monkeypatch.chdir(keys)
+    odd = tmp_path / "odd\n$(name) -x.pcap"
+    odd.write_bytes(odd_talk())
+    monkeypatch.chdir(work)
+    (work / "images").mkdir()
+    update = ROOT / "captures" / "photon-fast-ota.pcap"
+    shipped = ["--keys", str(update.parent / "keys")]
+    for number, words in enumerate(
+        (
+            ["analyze", str(odd), "--keys", str(keys), "-o", "analyze.out"],
+            ["decrypt", str(odd), "--keys", str(keys), "--format", "parquet", "-o", "tables"],
+            ["decrypt", str(odd), "--keys", str(keys), "-w", "plain.out", "--keylog-out", "log.out", "-o", "text.out"],
+            ["decrypt", str(update), *shipped, "--firmware", "images", "-o", "other.out"],
+            ["redact", str(odd), "redacted.out", "--keys", str(keys)],
+        )
+    ):
+        assert main(words) == 0, number
+    kept = ring.Ring("ring", size=2000, files=200)
+    for packet in Capture([str(odd)]):
+        kept.take(packet, 6)
+    kept.close()
+    names = [path.name for path in (tmp_path / "out").rglob("*")]
+    assert len(names) > 20
+    assert [name for name in names if NAME_OF_OURS.fullmatch(name) is None] == ["of", "here"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["keys", odd.name, "out"])
+
+
+@pytest.mark.parametrize(
+    ("words", "content"),
+    [
+        (["analyze"], "captures/keys/core-a.der"),
+        (["watch"], "captures/healthy-full.pcap"),
+        ([], "captures/healthy-full.pcap"),
+        (["decrypt", str(ROOT / "captures/healthy-full.pcap"), "--keys"], "captures/README.md"),
+    ],
+)
+def test_a_command_to_paste_does_nothing_else_whatever_a_file_is_called(
+    words: list[str], content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "a;touch pwned;$(touch pwned)`touch pwned`.pcap"
+    Path(name).write_bytes((ROOT / content).read_bytes())
+    assert main([*words, name]) == 2
+    command = re.split(r"Try: |analyse a capture: ", capsys.readouterr().err)[-1]
+    assert shlex.split(command)[-1] == name
+
+
+def test_nor_does_the_one_behind_a_practice_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["simulate", "port-blocked", "-o", "a;touch pwned.pcapng"]) == 0
+    assert shlex.split(capsys.readouterr().out.partition("Try: ")[2])[-1] == "a;touch pwned.pcapng"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -284,7 +285,7 @@ def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -
         yield f"  and {number(count - len(found))} more packets"
     lead = next((f for f in trace.findings if f.severity in ("critical", "major")), None)
     if lead is not None:
-        yield f"The real trouble is {lead.code}: sparkshark analyze {capture}"
+        yield f"The real trouble is {lead.code}: sparkshark analyze {shlex.quote(capture)}"
 
 
 class _Collector:
