@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from traceback import clear_frames
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -43,6 +42,8 @@ def forgetful(work: Callable[P, T]) -> Callable[P, T]:
 
 def forget(error: BaseException) -> None:
     """Empty the variables of all functions that an error, or one that led to it, has left."""
+    from traceback import clear_frames  # noqa: PLC0415 - takes long to load, and most goes well
+
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:

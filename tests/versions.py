@@ -1,6 +1,6 @@
 """Runs the tests that need other packages with the lowest and the newest versions of these:
 
-    python -m tests.versions [lowest] [newest] [bare] [--python python3.13] [--all]
+    python -m tests.versions [lowest] [newest] [bare] [--python python3.13] [--only PACKAGE...] [--all]
 
 From the source archive, in environments that are made for it (`.venv/versions`). ``lowest`` takes of each package the
 version that pyproject.toml allows at least, and of what these need the newest that fits. ``bare`` installs the wheel
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +63,7 @@ def requirements() -> dict[str, str]:
     return dict(requirement.split(">=") for requirement in wanted)
 
 
-def tried(which: str, python: str, *, whole: bool) -> None:
+def tried(which: str, python: str, *, only: Sequence[str] = (), whole: bool = False) -> None:
     """Make an environment, and run the tests in it."""
     version = _output(python, "-c", "import platform; print(platform.python_version())").strip()
     place = PLACE / f"{which}-{version}"
@@ -82,14 +83,16 @@ def tried(which: str, python: str, *, whole: bool) -> None:
     _output(own, "-m", "pip", "install", "-q", *options, "-c", bounds, "-e", f"{source}[test]")
     if CHECKER.exists() and not (place / "venv" / CHECKER.name).exists():
         (place / "venv" / CHECKER.name).symlink_to(CHECKER)
-    files = [] if whole else sorted({f"tests/{test}.py" for tests in NEEDS.values() for test in tests})
+    files = [] if whole else sorted({f"tests/{test}.py" for name in only or NEEDS for test in NEEDS[name]})
     run = [own, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *files]
-    commands = [run, *([own.parent / words[0], *words[1:]] for words in CHECKS)]
+    checks = () if only else CHECKS
+    commands = [run, *([own.parent / words[0], *words[1:]] for words in checks)]
     ended = [subprocess.run(words, cwd=source, check=False, env=_environment()).returncode for words in commands]
     if any(ended):
         raise SystemExit(f"{which} versions on Python {version}: not as it should be")
     count = len(re.findall("::", _output(own, "-m", "pytest", "--collect-only", "-q", *files, folder=source)))
-    note(f"{which.capitalize()} versions, Python {version}", count, installed(own))
+    what = f": tests that need {', '.join(only)}" if only else ""
+    note(f"{which.capitalize()} versions, Python {version}{what}", count, installed(own))
 
 
 def unpacked(place: Path) -> Path:
@@ -137,10 +140,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.versions", description=__doc__)
     parser.add_argument("which", nargs="*", metavar="WHICH", help="lowest, newest, bare (default: all three)")
     parser.add_argument("--python", default=sys.executable, help="which Python (default: this one)")
+    parser.add_argument("--only", nargs="+", default=(), choices=NEEDS, metavar="PACKAGE", help="tests that need these")
     parser.add_argument("--all", action="store_true", help="run the whole suite")
     arguments = parser.parse_args()
     for which in arguments.which or ("lowest", "newest", "bare"):
-        tried(which, arguments.python, whole=arguments.all)
+        tried(which, arguments.python, only=arguments.only, whole=arguments.all)
 
 
 if __name__ == "__main__":
