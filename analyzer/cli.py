@@ -60,7 +60,7 @@ Exit status: 0 done, 1 findings reached --fail-on, 2 wrong usage or unreadable
 LONGEST_SUBJECT: Final = 60
 """Characters of an argument that an error line repeats."""
 KEY_DIGITS: Final = re.compile(
-    rf"(?<![\w./\\-])(?:[0-9A-Fa-f]{{80}}|[0-9A-Fa-f]{{{LONGEST_SUBJECT}}}\.\.\.|[0-9A-Fa-f]{{32}})(?![\w/\\]|\.\w)"
+    rf"(?<![\w./\\-])(?=\d*[A-Fa-f])(?:[0-9A-Fa-f]{{80}}|[0-9A-Fa-f]{{{LONGEST_SUBJECT}}}\.\.\.|[0-9A-Fa-f]{{32}})(?![\w/\\]|\.\w)"
 )
 """A word of as many digits as a session key has, whole or shortened: one whose option was left out, perhaps."""
 DIGITS: Final = "(hex digits)"
