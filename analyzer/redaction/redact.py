@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final
 
 from analyzer.capture import Capture
 from analyzer.catalogue import SPARK_PORT
+from analyzer.fault import note_reading
 from analyzer.pipeline import analyze, feed
 from analyzer.redaction.check import Same, compare, leaks
 from analyzer.redaction.disguise import Disguise
@@ -149,6 +150,11 @@ def _rewrite(
     every = iter(notes_of(notes))
     note = next(every, b"")
     capture = Capture(captures, between=between)
-    for packet in capture:
-        if rewriter.take(packet, note):
-            note = next(every, b"")
+    packet = None
+    try:
+        for packet in capture:
+            if rewriter.take(packet, note):
+                note = next(every, b"")
+    except Exception as error:
+        note_reading(error, capture, packet)
+        raise

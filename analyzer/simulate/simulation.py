@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from analyzer.outfile import new_file
 from analyzer.simulate.wire import Packet
 from analyzer.simulate.world import World
 
@@ -57,10 +59,20 @@ class Simulation:
             same = file.parent.name == "keys" and file.is_file() and file.read_bytes() == content
             if file.exists() and not same and not force:
                 raise FileExistsError(f"{file}: exists already")
-        for file, content in files.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        with ExitStack() as written:  # all of them, or none
+            for file, content in files.items():
+                if not file.parent.is_dir():
+                    file.parent.mkdir(parents=True)
+                    written.callback(_remove_empty, file.parent)
+                stream = written.enter_context(new_file(file))
+                stream.write(content)
+                stream.flush()
         return list(files)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def pcap(packets: Sequence[Packet], link_type: int) -> bytes:
