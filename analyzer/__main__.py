@@ -52,6 +52,8 @@ class _Requests:
         now = time.monotonic()
         if self._first is None:
             self._first = now
+            if "logging" in sys.modules:  # libraries that work with others tell at length how these went
+                sys.modules["logging"].disable()
             raise Asked(number)
         if now - self._first > GRACE_S:
             signal.signal(number, signal.SIG_DFL)
@@ -62,7 +64,8 @@ class _Requests:
         from analyzer.cli import Asked  # noqa: PLC0415
 
         if not isinstance(what.exc_value, Asked):
-            sys.__unraisablehook__(what)
+            if self._first is None:
+                sys.__unraisablehook__(what)
             return
         number, self._first = what.exc_value.number, None
         if hasattr(signal, "setitimer"):

@@ -39,17 +39,20 @@ def check_folder(path: str, *, force: bool) -> None:
     A folder that is not there is made later. With ``force`` one with other things in it is taken, but not one in
     which something else has the name of a table.
     """
-    if not os.path.lexists(path):
-        parent = os.path.dirname(path.rstrip(os.sep)) or "."
-        if not os.path.isdir(parent):
-            raise DatasetError(
-                f"{path}: the folder {parent} does not exist. Make it first: mkdir -p {shlex.quote(parent)}"
-            )
-        _refuse_unwritable(path, parent)
-        return
-    if not os.path.isdir(path):
+    there = os.path.lexists(path)
+    parent = os.path.dirname(path.rstrip(os.sep)) or "."
+    if there and not os.path.isdir(path):
         raise DatasetError(f"{path}: exists already and is no folder. Nothing was written. Try: another name")
-    _refuse_unwritable(path, path)
+    if not there and not os.path.isdir(parent):
+        raise DatasetError(f"{path}: the folder {parent} does not exist. Make it first: mkdir -p {shlex.quote(parent)}")
+    try:  # only trying tells: rights are not all that can forbid it
+        if not there:
+            os.mkdir(path)
+        os.rmdir(_temporary(path) if there else path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not there:
+        return
     _tidy(path)
     if os.listdir(path) and not force:
         raise DatasetError(f"{path}: is not empty. Nothing was written. Try: another folder, or --force")
@@ -91,14 +94,6 @@ def _put_in_place(path: str, unfinished: str, *, force: bool) -> None:
             os.rename(new, final)
             undo.callback(os.rename, final, new)
         undo.pop_all()
-
-
-def _refuse_unwritable(path: str, folder: str) -> None:
-    """Complain when nothing can be made in ``folder``. Only trying tells: rights are not all that can forbid it."""
-    try:
-        os.rmdir(_temporary(folder))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: str, error: OSError) -> DatasetError:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -15,7 +15,8 @@ from typing import Final
 
 from analyzer.pipeline import collect_rarely
 
-ENDS: Final = [which for name in ("SIGINT", "SIGTERM", "SIGHUP") if (which := getattr(signal, name, None))]
+HANGS_UP: Final = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+ENDS: Final = (signal.SIGINT, signal.SIGTERM, *HANGS_UP)
 """Signals by which a process is asked to end."""
 
 
@@ -50,16 +51,22 @@ def _started(count: int) -> ProcessPoolExecutor:
     # A forked process starts in milliseconds. Elsewhere forking is not safe, or not there.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    with held_off(ENDS):  # a process that is asked to end before it has begun would do so with words of its own
+        pool.submit(os.getpid)
+    return pool
+
+
+@contextmanager
+def held_off(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Let signals wait until the end of the block; for threads and processes that begin in it, until they say so."""
     if not hasattr(signal, "pthread_sigmask"):
-        pool.submit(os.getpid)
-        return pool
-    # A process that is asked to end before it has begun would do so with words of its own.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        pool.submit(os.getpid)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return pool
 
 
 def _end(before: set[BaseProcess]) -> None:

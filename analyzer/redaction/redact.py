@@ -19,6 +19,7 @@ from analyzer.redaction.disguise import Disguise
 from analyzer.redaction.pcapng import PcapngWriter
 from analyzer.redaction.rewrite import Rewriter, notes_of
 from analyzer.redaction.survey import Plan, Survey
+from analyzer.wording import listing
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
@@ -93,9 +94,10 @@ def redact(
         _rewrite(captures, rewriter, notes, survey, progress)
     out.flush()
     ids = {bytes.fromhex(c.device.id) for c in before.conversations if c.device.id}
-    found = list(islice(leaks(out.name, rewriter.disguise, survey.said(), ids), MOST_LEAKS))
-    if found:
-        raise LeakError("; ".join(found))
+    # The places alone: what was found there would leak with the line that reports it.
+    found = (text.partition(":")[0] for text in leaks(out.name, rewriter.disguise, survey.said(), ids))
+    if places := list(dict.fromkeys(islice(found, MOST_LEAKS))):
+        raise LeakError(listing(places))
     after = analyze(out.name, keys=keys, ports=ports)
     return Redacted(
         before,

@@ -43,6 +43,8 @@ class Command:
     same: bool = True
     force: bool = True
     """Whether ``--force`` lets it replace what is there."""
+    adds: str | None = None
+    """What the names of files begin with of which each run makes others."""
     home: str = "home"
     """The user's home, in the folder of the run."""
 
@@ -80,7 +82,7 @@ class Desk:
     """The folder of one run."""
 
     def __init__(self, folder: Path, inputs: Path) -> None:
-        self.folder = folder
+        self.folder, self.inputs = folder, inputs
         self.out = folder / "out"
         self.home = folder / "home"
         shutil.rmtree(folder, ignore_errors=True)
@@ -98,14 +100,14 @@ class Desk:
         env: Mapping[str, str | None] | None = None,
         stdout: int | None = None,
         during: Callable[[subprocess.Popen[bytes]], None] | None = None,
-        shell: str = '"$@"',
+        line: str = '"$@"',
     ) -> Run:
         """Run the command, with ``before`` as the words before Python, ``options`` of Python, and ``words`` behind.
 
-        ``shell`` is a line in which ``"$@"`` is the command; ``during`` is called while it runs.
+        ``line`` is one for the shell in which ``"$@"`` is the command; ``during`` is called while it runs.
         """
-        line = ["sh", "-c", shell, "sh"] if shell != '"$@"' else []
-        whole = [*line, *before, sys.executable, "-P", *options, "-m", "analyzer", *command.words, *words]
+        shell = ["sh", "-c", line, "sh"] if line != '"$@"' else []
+        whole = [*shell, *before, sys.executable, "-P", *options, "-m", "analyzer", *command.words, *words]
         settings = {"HOME": str(self.folder / command.home), "PYTHONPATH": str(ROOT), **(env or {})}
         source = (self.folder / command.stdin).open("rb") if command.stdin else subprocess.DEVNULL
         process = subprocess.Popen(
@@ -203,7 +205,7 @@ def complaints(
     is how many it may say on standard error besides what the undisturbed one says.
     """
     wrong = list(run.left)
-    wrong += [f"says {word!r}: {run.err[-400:]}" for word in NEVER if word in run.err or word.encode() in run.out]
+    wrong += [f"says {word!r}: {run.err[-400:]}" for word in NEVER if word in run.err]
     if run.status not in statuses:
         wrong.append(f"status {run.status}: {run.err[-300:]}")
     said = [line for line in run.err.splitlines() if line not in whole.err.splitlines()]
