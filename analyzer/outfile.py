@@ -24,6 +24,10 @@ DEVICES: Final = "/dev/"
 """Folder of names that no file may take the place of, whatever they stand for at the moment."""
 
 
+class NoFolderError(ValueError):
+    """There is no folder to write in. The text is one line for the user."""
+
+
 def takes_stream(path: str | os.PathLike[str]) -> bool:
     """Tell whether bytes written to ``path`` go somewhere else: a terminal, a pipe, ``/dev/null``.
 
@@ -121,7 +125,7 @@ def passing_file() -> Iterator[BinaryIO]:
 
     Where the system can do that, it is in no folder, so nothing is left of it however the process ends.
     """
-    with tempfile.TemporaryFile() as nameless:
+    with tempfile.TemporaryFile(dir=temporary_folder()) as nameless:
         name = f"/proc/self/fd/{nameless.fileno()}"
         if os.path.exists(name):
             with open(name, "w+b") as file:
@@ -129,6 +133,14 @@ def passing_file() -> Iterator[BinaryIO]:
             return
     with tempfile.NamedTemporaryFile(prefix=PASSING) as named:
         yield named.file  # type: ignore[misc]  # typed as what it wraps
+
+
+def temporary_folder() -> str:
+    """Return where files for a moment go. Raises `NoFolderError` when that is nowhere."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise NoFolderError("no folder for temporary files can be written. Name one: TMPDIR=FOLDER") from error
 
 
 def _for_owner(path: str, flags: int) -> int:

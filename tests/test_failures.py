@@ -239,6 +239,29 @@ def test_workers_end_with_the_process_that_wants_their_work(which: signal.Signal
     assert not others_left(process.pid)
 
 
+INTERRUPTED = """
+import os, struct, sys, time
+from analyzer.jobs.workers import workers
+def half_a_result():
+    frame = sys._getframe()
+    while "result_queue" not in frame.f_locals:
+        frame = frame.f_back
+    os.write(frame.f_locals["result_queue"]._writer.fileno(), struct.pack("!i", 1000) + b"half")
+    time.sleep(60)
+try:
+    with workers(1) as pool:
+        pool.submit(half_a_result)
+        time.sleep(0.5)
+        raise ValueError
+except ValueError:
+    sys.exit(7)
+"""
+
+
+def test_half_a_result_of_a_worker_is_not_waited_for() -> None:
+    assert child(INTERRUPTED, folder=ROOT).returncode == 7
+
+
 # -- no room, no right, no memory ------------------------------------------------------------------------------------
 
 
@@ -288,6 +311,18 @@ def test_where_no_process_can_be_started_one_does_the_work_and_says_so() -> None
     assert "WORKING" in run.stdout
     assert "no process can be started to work along (too many open files)" in one_line(run.stderr)
     assert run.returncode == 0
+
+
+def test_no_room_for_what_is_read_twice_names_the_folder(desk: Desk) -> None:
+    command = BY_NAME["follow --redact"]
+    run = desk.run(command, before=("prlimit", "--fsize=1000"), env={"TMPDIR": str(desk.home)})
+    assert run.status == 2
+    assert one_line(run.err) == f"sparkshark: {desk.home}: file too large. Nothing more was done."
+    code = "import tempfile as t, sys; t._candidate_tempdir_list = lambda: ['/proc']; import analyzer.cli as c;"
+    done = child(f"{code} sys.exit(c.main(sys.argv[1:]))", "redact", CAPTURE, str(desk.out / "x"), folder=ROOT)
+    assert done.returncode == 2
+    assert "TMPDIR=" in one_line(done.stderr)
+    assert files_in(desk.out) == {}
 
 
 def test_standard_error_without_room_changes_no_status(desk: Desk) -> None:

@@ -17,7 +17,7 @@ from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
 from analyzer.cells import WIDTH
 from analyzer.cli import UsageError, screen_width, shortened
 from analyzer.commands.progress import Progress
-from analyzer.outfile import is_disk, new_file, passing_file, takes_stream, unfinished
+from analyzer.outfile import is_disk, new_file, passing_file, takes_stream, temporary_folder, unfinished
 from analyzer.report.style import NARROWEST, WIDEST, Style
 from analyzer.wording import plural, printable
 
@@ -388,8 +388,12 @@ def spooled() -> Iterator[str]:
     if sys.stdin.isatty():
         raise UsageError('"-" reads a capture from a pipe, but nothing is piped. Name a file instead.')
     with passing_file() as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+            file.flush()
+        except OSError as error:
+            error.filename = temporary_folder()
+            raise
         try:
             yield file.name
         except CaptureError as error:

@@ -40,8 +40,13 @@ def workers(count: int) -> Iterator[Executor]:
     try:
         yield pool
     except BaseException:
+        # The rest of what a worker was sending when it was ended would be waited for, for ever, as long as somebody
+        # could still send it: this process, too, has that end of the pipe open. Python closes all others itself.
+        results = getattr(getattr(pool, "_result_queue", None), "_writer", None)
         pool.shutdown(wait=False, cancel_futures=True)
         _end(before)
+        if results is not None:
+            results.close()
         raise
     pool.shutdown()
 

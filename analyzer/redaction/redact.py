@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final
 from analyzer.capture import Capture
 from analyzer.catalogue import SPARK_PORT
 from analyzer.fault import note_reading
+from analyzer.outfile import temporary_folder
 from analyzer.pipeline import analyze, feed
 from analyzer.redaction.check import Same, compare, leaks
 from analyzer.redaction.disguise import Disguise
@@ -81,7 +82,7 @@ def redact(
     """
     captures = _files(captures)
     ports = tuple(dict.fromkeys(ports))
-    with tempfile.TemporaryFile() as notes:
+    with tempfile.TemporaryFile(dir=temporary_folder()) as notes:
         survey = _survey(captures, notes, keys, ports, progress)
         before = survey.trace
         if alike := sorted(before.background.lookalikes):
@@ -115,7 +116,7 @@ def redact(
 
 def plans_of(capture: str, ports: Iterable[int]) -> dict[int, Plan]:
     """Return what of each conversation of a capture (by its number) may be shown, without writing anything."""
-    with tempfile.TemporaryFile() as notes:
+    with tempfile.TemporaryFile(dir=temporary_folder()) as notes:
         return _survey([capture], notes, None, ports, None).plans
 
 

@@ -39,11 +39,12 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=4, help="random moments, calls and limits for each command")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="failures whose title has this text in it")
+    parser.add_argument("--share", type=float, default=1.0, help="of the commands, others for each failure and seed")
     parser.add_argument("--commands", default="", help="commands whose name has this text in it")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix=".failures-", dir=ROOT))
     try:
-        lab = Lab(folder, arguments.commands)
+        lab = Lab(folder, arguments.commands, arguments.share)
         done = [tried(lab, title, arguments.samples, arguments.seed) for title in CASES if arguments.only in title]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -56,6 +57,7 @@ def tried(lab: Lab, title: str, samples: int, seed: int) -> Case:
     """Try one kind of failure, and tell what is wrong as it comes."""
     holds, tries = CASES[title]
     case = Case(title, holds)
+    lab.choose(random.Random(f"{seed} {title} commands"))
     for label, wrong in tries(lab, random.Random(f"{seed} {title}"), samples):
         case.tried += 1
         case.wrong += [f"{label}: {text}" for text in wrong]

@@ -51,6 +51,11 @@ FOUND: Final = [
             "test_workers_end_with_the_process_that_wants_their_work",
         ),
         (
+            "An error or Ctrl-C at the moment when a worker sent its result: the command printed its line and never ended.",
+            "It ends.",
+            "test_half_a_result_of_a_worker_is_not_waited_for",
+        ),
+        (
             "Where no process could be started (a limit on processes or open files, no /dev/shm) --jobs ended with"
             ' "standard output: resource temporarily unavailable", an internal error, or never.',
             "One process does the work, and says so.",
@@ -70,6 +75,11 @@ FOUND: Final = [
             "Too little memory was an internal error.",
             "One line that says so, status 2.",
             "test_too_little_memory_is_one_line",
+        ),
+        (
+            "No folder for temporary files, or one without room, was told of standard output.",
+            "The line names the folder, or TMPDIR.",
+            "test_no_room_for_what_is_read_twice_names_the_folder",
         ),
         (
             "A library that could not be loaded, for want of memory or open files or because it is damaged, was an"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import subprocess
@@ -40,14 +41,24 @@ class Call:
 class Lab:
     """A folder for the runs, and what undisturbed runs come to."""
 
-    def __init__(self, folder: Path, only: str = "") -> None:
-        """``only`` is what the names of the commands have in them that are tried."""
+    def __init__(self, folder: Path, only: str = "", share: float = 1.0) -> None:
+        """``only`` is what the names of the commands have in them that are tried, ``share`` how many of these."""
         self.folder = folder
-        self.commands = [command for command in COMMANDS if only in command.name]
-        self.writing = [command for command in self.commands if command.writes]
+        self._all, self._share = [command for command in COMMANDS if only in command.name], share
+        self.commands, self.writing = self._all, [command for command in self._all if command.writes]
         self.inputs = inputs(folder / "inputs")
         self._whole: dict[str, Run] = {}
         self._calls: dict[str, list[Call]] = {}
+
+    def choose(self, chance: random.Random) -> None:
+        """Choose the commands that are tried next."""
+        writing = [command for command in self._all if command.writes]
+        chosen, chosen_writing = (
+            chance.sample(commands, min(len(commands), max(1, round(self._share * len(commands)))))
+            for commands in (self._all, writing)
+        )
+        self.commands = [command for command in self._all if command in chosen]
+        self.writing = [command for command in writing if command in chosen_writing]
 
     def desk(self) -> Desk:
         return Desk(self.folder / "desk", self.inputs)
@@ -97,7 +108,7 @@ def _calls(lines: Sequence[str], folder: Path) -> Iterator[Call]:
             yield Call(name, counts[name], f"{folder}/out" in rest or '"out' in rest)
 
 
-def named(*names: str) -> list[Command]:
+def some(*names: str) -> list[Command]:
     """Some commands."""
     return [BY_NAME[name] for name in names]
 
