@@ -45,11 +45,15 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix=".failures-", dir=ROOT))
     try:
         lab = Lab(folder, arguments.commands, arguments.share)
-        done = [tried(lab, title, arguments.samples, arguments.seed) for title in CASES if arguments.only in title]
+        done: list[Case] = []
+        for title in CASES:
+            if arguments.only in title:
+                done.append(tried(lab, title, arguments.samples, arguments.seed))
+                if not arguments.commands:  # after each: what takes hours may be cut short
+                    text = json.dumps(record(done), indent=1, ensure_ascii=False)
+                    RECORD.write_text(text + "\n", encoding="utf-8")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not arguments.commands:
-        RECORD.write_text(json.dumps(record(done), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if any(case.wrong for case in done) else 0
 
 
