@@ -10,6 +10,7 @@ import argparse
 import codecs
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -30,6 +31,8 @@ EXIT_FINDINGS: Final = 1
 EXIT_UNUSABLE: Final = 2
 EXIT_INTERNAL: Final = 70
 EXIT_INTERRUPTED: Final = 130
+EXIT_BY_SIGNAL: Final = 128
+"""With the signal's number added, what shells call the status of a process that was asked to end."""
 
 COMMANDS: Final = {
     "analyze": "verdict, next step, drawing of the login",
@@ -64,8 +67,19 @@ KEY_DIGITS: Final = re.compile(
 )
 """A word of as many digits as a session key has, whole or shortened: one whose option was left out, perhaps."""
 DIGITS: Final = "(hex digits)"
+DEBUG: Final = "SPARKSHARK_DEBUG"
+"""Variable with which an internal error shows its traceback; that may quote what was read."""
 PLAIN: Final = "sparkshark.plain"
 """Name under which the codecs know how to write our marks where only ASCII is taken."""
+
+NO_MEMORY: Final = (
+    "the memory does not suffice. Nothing more was done. Try: fewer captures at once, --jobs 1, or a higher limit, if"
+    " there is one (ulimit -v)"
+)
+MORE_FILES: Final = "Try: ulimit -n 1024"
+INSTALL: Final = (
+    "If memory and open files are not limited (ulimit -v, ulimit -n), try: pip install --force-reinstall sparkshark"
+)
 
 COMPLAINTS: Final = (
     (r"the following arguments are required: (.+)", "{prog}: {0} is missing. All options: sparkshark {prog} --help"),
@@ -80,6 +94,14 @@ CHOICE: Final = re.compile(r"argument (\S+): invalid choice: '(.*)' \(choose fro
 
 class UsageError(Exception):
     """Wrong usage, told in one line. No ValueError: `argparse` would swallow the line and write its own."""
+
+
+class Asked(KeyboardInterrupt):
+    """Somebody wants this process to end: by Ctrl-C, by ``kill``, by closing its terminal. ``number``: the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class Parser(argparse.ArgumentParser):
@@ -150,9 +172,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _give_up_output()  # the reader has gone (head, less): nobody is left to tell
         return EXIT_DONE
+    except Asked as asked:
+        return EXIT_BY_SIGNAL + asked.number
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         if isinstance(error, OSError) and error.filename is None:
             _give_up_output()
         line = in_one_line(error)
@@ -169,13 +195,19 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def in_one_line(error: Exception) -> str | None:
+def in_one_line(error: BaseException) -> str | None:
     """Return what the user is told of an error that is not our own fault; None when it is."""
     if isinstance(error, UsageError) or (isinstance(error, ValueError) and _is_ours(error)):
         return str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return NO_MEMORY
     if isinstance(error, OSError):
         name = error.filename or "standard output"
-        return f"{name}: {(error.strerror or str(error)).lower()}. Nothing more was done."
+        hint = f" {MORE_FILES}" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+        return f"{name}: {(error.strerror or str(error)).lower()}. Nothing more was done.{hint}"
+    if isinstance(error, ImportError) and not (error.name or "").startswith("analyzer"):
+        why = " ".join(str(error).split())
+        return f"{error.name or 'a library'}: cannot be loaded ({why}). Nothing more was done. {INSTALL}"
     return None
 
 
@@ -274,20 +306,18 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _complain(text: str) -> int:
-    print(f"sparkshark: {printable(KEY_DIGITS.sub(DIGITS, text))}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # whoever listened has gone, or has no room: the status still tells
+        print(f"sparkshark: {printable(KEY_DIGITS.sub(DIGITS, text))}", file=sys.stderr)
     return EXIT_UNUSABLE
 
 
-def _internal(error: Exception) -> int:
-    if os.environ.get("SPARKSHARK_DEBUG"):
+def _internal(error: BaseException) -> int:
+    if os.environ.get(DEBUG):
         forget(error)
         raise error
-    print(
-        f"sparkshark: internal error ({type(error).__name__}). Report it with the output of: sparkshark --version",
-        file=sys.stderr,
-    )
+    from analyzer.fault import told  # noqa: PLC0415 - hardly ever
+    from analyzer.version import version  # noqa: PLC0415
+
+    system = f"sparkshark {version()}, Python {sys.version.split()[0]} on {sys.platform}"
+    _complain(f"internal error: {told(error)}. {system}. Report this line. To see where it arose: {DEBUG}=1")
     return EXIT_INTERNAL
-
-
-if __name__ == "__main__":
-    sys.exit(main())

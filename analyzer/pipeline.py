@@ -15,6 +15,7 @@ from analyzer.catalogue import SPARK_PORT
 from analyzer.conversation import Conversation
 from analyzer.devices import devices_of
 from analyzer.expected import ExpectedServer, parse_all, stored_servers
+from analyzer.fault import note_reading
 from analyzer.findings import Finding
 from analyzer.frames import Frame
 from analyzer.gaps import find_gaps
@@ -299,9 +300,13 @@ def feed(
 
     capture = Capture(paths, stdin=stdin, skips=analysis.sieve.skips, between=between, gone_through=gone_through)
     trace.captures = capture.files
-    take = analysis.take
-    for packet in capture:
-        take(packet)
+    take, packet = analysis.take, None
+    try:
+        for packet in capture:
+            take(packet)
+    except Exception as error:
+        note_reading(error, capture, packet)
+        raise
     for file in capture.files:  # the first and the last packet may be among those that were held back
         if file.first_ns is not None and file.last_ns is not None:
             trace.first_ns = min(file.first_ns, file.first_ns if trace.first_ns is None else trace.first_ns)

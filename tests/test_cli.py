@@ -323,8 +323,10 @@ def test_a_fault_of_our_own_is_one_line_and_status_70(
     assert main(["analyze", str(HEALTHY)]) == 70
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err == (
-        "sparkshark: internal error (ZeroDivisionError). Report it with the output of: sparkshark --version\n"
+    assert re.fullmatch(
+        r"sparkshark: internal error: ZeroDivisionError in analyzer/commands/analyze\.py:\d+\. sparkshark \S+, Python"
+        r" \S+ on \w+\. Report this line\. To see where it arose: SPARKSHARK_DEBUG=1\n",
+        output.err,
     )
     monkeypatch.setenv("SPARKSHARK_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):

@@ -35,6 +35,7 @@ LINE = (
     "wording",
     "outfile",
     "secrecy",
+    "fault",
     "version",
     # the other side: what simulate makes is a witness only as long as it shares nothing with what reads it
     "simulate",
@@ -324,7 +325,7 @@ def test_the_metadata_names_what_is_there() -> None:
     assert PROJECT["license"] == "GPL-2.0-or-later"
     assert PROJECT["requires-python"] == ">=3.11"
     assert (PACKAGE / "py.typed").is_file()
-    assert PROJECT["scripts"] == {"sparkshark": "analyzer.cli:main"}
+    assert PROJECT["scripts"] == {"sparkshark": "analyzer.__main__:main"}
 
 
 # -- the README -----------------------------------------------------------------------------------------------

@@ -257,8 +257,8 @@ class Source:
                 with open(self.path, "rb", buffering=0) as stream:
                     stream.seek(self.packed_bytes)
                     block = stream.read(self.block) or b""
-        except OSError as error:
-            self.ended_early = f"cannot be read any further ({error.strerror})"
+        except Exception as error:
+            self._cannot_go_on(error)
             return b""
         self.packed_bytes += len(block)
         if not self._keep_open:
@@ -273,13 +273,20 @@ class Source:
                 with open(self.path, "rb", buffering=0) as stream:
                     stream.seek(self.packed_bytes)
                     size = stream.readinto(room) or 0
-        except OSError as error:
-            self.ended_early = f"cannot be read any further ({error.strerror})"
+        except Exception as error:
+            self._cannot_go_on(error)
             return 0
         self.packed_bytes += size
         if not self._keep_open:
             self.close()
         return size
+
+    def _cannot_go_on(self, error: Exception) -> None:
+        """Let the bytes end here. Each kind of storage that has URLs has errors of its own."""
+        if not isinstance(error, OSError) and (isinstance(error, MemoryError) or not is_url(self.path)):
+            raise error
+        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        self.ended_early = f"cannot be read any further ({why})"
 
     def _raw(self, head: bytes) -> Iterator[bytes]:
         if head:

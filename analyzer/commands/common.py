@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
@@ -18,7 +17,7 @@ from analyzer.catalogue import LARGEST_PORT, SPARK_PORT
 from analyzer.cells import WIDTH
 from analyzer.cli import UsageError, screen_width, shortened
 from analyzer.commands.progress import Progress
-from analyzer.outfile import is_disk, new_file, takes_stream, unfinished
+from analyzer.outfile import is_disk, new_file, passing_file, takes_stream, temporary_folder, unfinished
 from analyzer.report.style import NARROWEST, WIDEST, Style
 from analyzer.secrecy import Hidden, leave_no_core
 from analyzer.wording import plural, printable
@@ -35,8 +34,7 @@ LONGEST: Final = 1000
 """Columns that can be asked for: wider than any screen."""
 DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What can go wrong while a file is written; what can go wrong before that names the file itself."""
-SPOOLED: Final = "sparkshark-"
-"""How the name of a file begins that stands for standard input."""
+STANDARD_INPUT: Final = "standard input"
 CAPTURES: Final = (
     "pcap, pcapng (also .gz .zst .xz .lz4), a pattern ('cap_*.pcapng') or a directory (read in time order), or - for"
     " standard input"
@@ -123,7 +121,7 @@ def _warn_of_listeners(scheduler: str) -> None:
 
 def capture_name(paths: list[str], trace: Trace) -> str:
     """Return how the headline names what was read."""
-    first = "standard input" if paths[0] == "-" else paths[0]
+    first = STANDARD_INPUT if paths[0] == "-" else paths[0]
     if len(trace.captures) > 1:
         return f"{first} ({plural(len(trace.captures), 'file')})" if len(paths) == 1 else plural(len(paths), "file")
     return os.path.basename(first.rstrip("/")) or first
@@ -354,7 +352,7 @@ def refuse_unknown_links(trace: Trace, name: str) -> None:
         for link in sorted(unknown)
     )
     which = f"link type {types} is" if len(unknown) == 1 else f"link types {types} are"
-    subject = "standard input" if name == "-" else name
+    subject = STANDARD_INPUT if name == "-" else name
     if sum(unknown.values()) == trace.packets:
         raise UsageError(
             f"{subject}: {which} not known; no packet can be read. Capture on an ordinary network interface."
@@ -400,13 +398,24 @@ def write_dataset(trace: Trace, arguments: argparse.Namespace, redactor: Redacto
 def spooled() -> Iterator[str]:
     """Give the name of a file, readable by its owner alone, with all that comes from standard input: it is read
     more than once.
+
+    Complaints about that file are told of standard input.
     """
+    from analyzer.capture import CaptureError
+
     if sys.stdin.isatty():
         raise UsageError('"-" reads a capture from a pipe, but nothing is piped. Name a file instead.')
-    with tempfile.NamedTemporaryFile(prefix=SPOOLED) as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        yield file.name
+    with passing_file() as file:
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+            file.flush()
+        except OSError as error:
+            error.filename = temporary_folder()
+            raise
+        try:
+            yield file.name
+        except CaptureError as error:
+            raise CaptureError(str(error).replace(file.name, STANDARD_INPUT)) from error
 
 
 def refuse_terminal() -> None:

@@ -6,7 +6,6 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from analyzer.cli import EXIT_DONE, EXIT_INTERNAL, UsageError
 from analyzer.commands import common
 from analyzer.commands.progress import Progress
-from analyzer.outfile import takes_stream
+from analyzer.outfile import passing_file, takes_stream
 from analyzer.report.layout import block
 from analyzer.report.text import finish
 from analyzer.wording import listing, number, plural, printable, size, wrap
@@ -83,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERNAL
-    common.warn(_nameless(done.before.warnings, captures))
+    common.warn(_nameless(done.before.warnings, set(captures) - set(arguments.capture)))
     stream = sys.stderr if arguments.output == PIPE else sys.stdout
     style = common.style_of(arguments, stream)
     stream.write(finish(list(told(done, arguments, style.width)), style))
@@ -130,7 +129,7 @@ def _redacted(arguments: argparse.Namespace, captures: list[str], keys: KeyRing 
     if not done.packets:
         more = any((*done.before.background.lookups, *done.before.background.heard)) and not arguments.with_lookups
         hint = "--with-lookups writes what devices asked the network" if more else "--port N, for another port"
-        name = "standard input" if arguments.capture[0] == PIPE else arguments.capture[0]
+        name = common.STANDARD_INPUT if arguments.capture[0] == PIPE else arguments.capture[0]
         raise UsageError(f"{name}: no Spark connection in it. Nothing was written. Try: {hint}")
     return done
 
@@ -143,8 +142,8 @@ def _output(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
         with common.binary_output(arguments.output, force=arguments.force, private=True) as stream:
             yield stream
         return
-    with tempfile.NamedTemporaryFile(prefix=common.SPOOLED) as file:
-        yield file  # type: ignore[misc]  # it is one, by another name
+    with passing_file() as file:
+        yield file
         file.seek(0)
         if arguments.output != PIPE:
             with common.binary_output(arguments.output) as stream:
@@ -154,12 +153,11 @@ def _output(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
         sys.stdout.flush()
 
 
-def _nameless(warnings: list[str], captures: list[str]) -> Iterator[str]:
+def _nameless(warnings: list[str], spooled: set[str]) -> Iterator[str]:
     """Yield warnings with standard input under its usual name."""
-    spooled = [path for path in captures if os.path.basename(path).startswith(common.SPOOLED)]
     for warning in warnings:
         path = next((path for path in spooled if path in warning), None)
-        yield warning if path is None else warning.replace(path, "standard input")
+        yield warning if path is None else warning.replace(path, common.STANDARD_INPUT)
 
 
 # -- what is said of it --------------------------------------------------------------------------------------------

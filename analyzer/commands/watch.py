@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from analyzer.catalogue import SPARK_PORT
 from analyzer.cli import EXIT_INTERRUPTED, UsageError, shortened
 from analyzer.commands import analyze, common
+from analyzer.fault import note
 from analyzer.wording import listing, number
 
 if TYPE_CHECKING:
@@ -260,7 +261,11 @@ def follow(going: Following, arrivals: Arrivals) -> None:
                 if ring is not None:
                     ring.take(packet, watcher.trace.captures[-1].time_digits)
                 watcher.behind = sniffing and arrivals.behind
-                watcher.take(packet)
+                try:
+                    watcher.take(packet)
+                except Exception as error:
+                    note(error, f"packet {packet.number}")
+                    raise
             output.refresh(clock.now)
             if arguments.count is not None and watcher.trace.packets >= arguments.count:
                 return

@@ -1,6 +1,8 @@
 """The folder that a data set is written to: what is refused, and how the tables get their names when all is written.
 
-Nothing is ever deleted but what this module's own names say is a table of ours, and no link is followed for that.
+Nothing is ever deleted but what this module's own names say is a table of ours, and no link is followed for that. A
+process that is killed leaves a hidden folder with what it had written; the next one that writes there takes it away,
+and puts tables back into their places that were about to be replaced.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from analyzer.dataset.columns import COLUMNS, DATE
+from analyzer.outfile import abandoned, hold
 
 FILE: Final = "sparkshark.parquet"
 """The one file of each day. Its name tells a table of ours from one that somebody else keeps under the same name."""
+_BEGINS, _ENDS = ".sparkshark-", ".part"
 _DAY: Final = re.compile(rf"{DATE}=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}")
 
 
@@ -35,17 +39,21 @@ def check_folder(path: str, *, force: bool) -> None:
     A folder that is not there is made later. With ``force`` one with other things in it is taken, but not one in
     which something else has the name of a table.
     """
-    if not os.path.lexists(path):
-        parent = os.path.dirname(path.rstrip(os.sep)) or "."
-        if not os.path.isdir(parent):
-            raise DatasetError(
-                f"{path}: the folder {parent} does not exist. Make it first: mkdir -p {shlex.quote(parent)}"
-            )
-        _refuse_unwritable(path, parent)
-        return
-    if not os.path.isdir(path):
+    there = os.path.lexists(path)
+    parent = os.path.dirname(path.rstrip(os.sep)) or "."
+    if there and not os.path.isdir(path):
         raise DatasetError(f"{path}: exists already and is no folder. Nothing was written. Try: another name")
-    _refuse_unwritable(path, path)
+    if not there and not os.path.isdir(parent):
+        raise DatasetError(f"{path}: the folder {parent} does not exist. Make it first: mkdir -p {shlex.quote(parent)}")
+    try:  # only trying tells: rights are not all that can forbid it
+        if not there:
+            os.mkdir(path)
+        os.rmdir(_temporary(path) if there else path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not there:
+        return
+    _tidy(path)
     if os.listdir(path) and not force:
         raise DatasetError(f"{path}: is not empty. Nothing was written. Try: another folder, or --force")
     for table in COLUMNS:
@@ -66,6 +74,7 @@ def new_tables(path: str, *, force: bool) -> Iterator[str]:
                 afterwards.callback(_remove_empty, path)
             unfinished = _temporary(path)
             afterwards.callback(_clear, unfinished)
+            afterwards.callback(os.close, _held(unfinished))
             for table in COLUMNS:
                 os.mkdir(os.path.join(unfinished, table))
             yield unfinished
@@ -77,9 +86,7 @@ def new_tables(path: str, *, force: bool) -> Iterator[str]:
 def _put_in_place(path: str, unfinished: str, *, force: bool) -> None:
     with ExitStack() as undo:
         for table in COLUMNS:
-            new, final, old = (
-                os.path.join(*where) for where in ((unfinished, table), (path, table), (unfinished, f"old-{table}"))
-            )
+            new, final, old = os.path.join(unfinished, table), os.path.join(path, table), _replaced(unfinished, table)
             if force and os.path.lexists(final):
                 _refuse_foreign(final)
                 os.rename(final, old)
@@ -89,14 +96,6 @@ def _put_in_place(path: str, unfinished: str, *, force: bool) -> None:
         undo.pop_all()
 
 
-def _refuse_unwritable(path: str, folder: str) -> None:
-    """Complain when nothing can be made in ``folder``. Only trying tells: rights are not all that can forbid it."""
-    try:
-        os.rmdir(_temporary(folder))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
 def _cannot_write(path: str, error: OSError) -> DatasetError:
     why = (error.strerror or str(error)).lower()
     return DatasetError(f"{path}: cannot be written ({why}). Nothing was written. Try: another folder")
@@ -104,7 +103,31 @@ def _cannot_write(path: str, error: OSError) -> DatasetError:
 
 def _temporary(path: str) -> str:
     """Make a folder in ``path`` for what is not finished; its name hides it from those who list or read tables."""
-    return tempfile.mkdtemp(prefix=".sparkshark-", suffix=".part", dir=path)
+    return tempfile.mkdtemp(prefix=_BEGINS, suffix=_ENDS, dir=path)
+
+
+def _replaced(unfinished: str, table: str) -> str:
+    """Return where a table stands from being replaced until all tables are in their places."""
+    return os.path.join(unfinished, f"old-{table}")
+
+
+def _held(unfinished: str) -> int:
+    """Open a folder so that nobody takes it for abandoned as long as it is open."""
+    descriptor = os.open(unfinished, os.O_RDONLY)
+    hold(descriptor)
+    return descriptor
+
+
+def _tidy(path: str) -> None:
+    """Take away what processes left unfinished in a data set's folder that were killed."""
+    for name in os.listdir(path):
+        left = os.path.join(path, name)
+        if name.startswith(_BEGINS) and name.endswith(_ENDS) and os.path.isdir(left) and abandoned(left):
+            for table in COLUMNS:
+                if not os.path.lexists(final := os.path.join(path, table)):
+                    with suppress(OSError):
+                        os.rename(_replaced(left, table), final)
+            _clear(left)
 
 
 def _remove_empty(path: str) -> None:

@@ -7,8 +7,10 @@ hand and what it held for others: the scheduler has that done again elsewhere.
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,7 @@ from analyzer.jobs.gothrough import go_through, pieces_of
 from analyzer.jobs.ranges import Piece, RangedFile, RangeResult, in_order
 from analyzer.jobs.sealed import Envelope
 from analyzer.jobs.sift import Sifted
+from analyzer.jobs.workers import HANGS_UP, held_off
 from analyzer.pipeline import Analysis, Progress, feed
 from analyzer.share import Share
 from analyzer.version import version
@@ -47,16 +50,28 @@ def cluster(address: str, workers: int) -> Iterator[Any]:
     """Connect with Dask's scheduler at ``address``, or start one with so many processes for ``dask:``."""
     try:
         from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra that few need
+        from distributed.utils import LoopRunner  # noqa: PLC0415
     except ImportError as error:
         raise ClusterError('--scheduler: needs one more package. Try: pip install "sparkshark[cluster]"') from error
     if address == LOCAL:
-        with (
-            # A port of this machine is open to all who are on it, and who may talk to a scheduler may run programs and
-            # ask for what it has. So only processes with a certificate that is made for this one run may.
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=ANYWHERE, security=True) as local,  # type: ignore[no-untyped-call]
-            Client(local) as client,  # type: ignore[no-untyped-call]
-        ):
-            yield client
+        # The thread that starts the processes, and so these, are left in peace when a terminal asks all to end.
+        with ExitStack() as stack:
+            with held_off((signal.SIGINT, *HANGS_UP)):
+                starter = LoopRunner()
+                starter.start()  # type: ignore[no-untyped-call]
+                stack.callback(starter.stop)
+            local = LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=ANYWHERE,
+                loop=starter.loop,
+                silence_logs=logging.ERROR,
+                # A port of this machine is open to all who are on it, and who may talk to a scheduler may run programs
+                # and ask for what it has. So only processes with a certificate that is made for this run may.
+                security=True,
+            )
+            stack.enter_context(local)
+            yield stack.enter_context(Client(local))  # type: ignore[no-untyped-call]
         return
     try:
         client = Client(address, timeout=PATIENCE)  # type: ignore[no-untyped-call]

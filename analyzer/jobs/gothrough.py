@@ -10,6 +10,7 @@ from analyzer.capture import CaptureError
 from analyzer.capture.capture import first_time
 from analyzer.capture.ledger import MOST_DAMAGE, Entry
 from analyzer.capture.ranges import RangeReader, split
+from analyzer.fault import note
 from analyzer.jobs.ranges import Piece, RangeResult
 from analyzer.jobs.sift import Sifter
 
@@ -42,8 +43,12 @@ def go_through(piece: Piece, ports: Iterable[int], names: Iterable[str], shares:
     entries: list[Entry] = []
     ledger.told = lambda entry: _note(entries, entry)
     with closing(reader):
-        for packet in reader.packets:
-            sifter.take(packet)
+        try:
+            for packet in reader.packets:
+                sifter.take(packet)
+        except Exception as error:
+            note(error, f"packet {ledger.number - 1} from byte {reader.begin} on")
+            raise
     return RangeResult(
         numbers=ledger.number - 1,
         first_ns=first_ns,

@@ -7,6 +7,8 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from analyzer.fault import note_code
+
 T = TypeVar("T")
 
 
@@ -37,7 +39,16 @@ class Hands:
     def do(self, work: Callable[..., T], *arguments: Any) -> Pending[T]:
         """Hand out work."""
         try:
-            future = self.executor.submit(work, *arguments)
+            future = self.executor.submit(_noting, work, *arguments)
         except BrokenExecutor:
             future = None
         return Pending(future, work, arguments)
+
+
+def _noting(work: Callable[..., T], *arguments: Any) -> T:
+    """Do the work elsewhere; an error that comes back knows in which line it arose."""
+    try:
+        return work(*arguments)
+    except Exception as error:
+        note_code(error)
+        raise

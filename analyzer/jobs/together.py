@@ -69,24 +69,27 @@ def analyze(
             return on_cluster(client, named, keys=keys, ports=ports, expect_servers=expect_servers, progress=progress)
     files = sizes(paths) if jobs > 1 and begun is None else None
     how = plan(files, ports) if files else Plan.ALONE
-    if how is Plan.ALONE or files is None:
-        return pipeline.analyze(
-            paths,
-            keys=keys,
-            ports=ports,
-            stdin=stdin,
-            progress=progress,
-            begun=begun,
-            expect_servers=expect_servers,
-        )
-    from analyzer.jobs.hands import Hands  # noqa: PLC0415 - most captures are small, and need no workers
-    from analyzer.jobs.inranges import in_ranges  # noqa: PLC0415
-    from analyzer.jobs.shares import in_shares  # noqa: PLC0415
-    from analyzer.jobs.workers import workers  # noqa: PLC0415
+    alone: str | None = None
+    if how is not Plan.ALONE and files is not None:
+        from analyzer.jobs.hands import Hands  # noqa: PLC0415 - most captures are small, and need no workers
+        from analyzer.jobs.inranges import in_ranges  # noqa: PLC0415
+        from analyzer.jobs.shares import in_shares  # noqa: PLC0415
+        from analyzer.jobs.workers import NoWorkersError, workers  # noqa: PLC0415
 
-    work, processes = (in_shares, jobs - 1) if how is Plan.SHARES else (in_ranges, jobs)
-    with workers(processes) if executor is None else nullcontext(executor) as pool:
-        return work(Hands(pool), files, jobs, keys=keys, ports=ports, expect_servers=expect_servers, progress=progress)
+        work, processes = (in_shares, jobs - 1) if how is Plan.SHARES else (in_ranges, jobs)
+        try:
+            with workers(processes) if executor is None else nullcontext(executor) as pool:
+                return work(
+                    Hands(pool), files, jobs, keys=keys, ports=ports, expect_servers=expect_servers, progress=progress
+                )
+        except NoWorkersError as error:
+            alone = f"no process can be started to work along ({error}); one does everything."
+    trace = pipeline.analyze(
+        paths, keys=keys, ports=ports, stdin=stdin, progress=progress, begun=begun, expect_servers=expect_servers
+    )
+    if alone is not None:
+        trace.warnings.append(alone)
+    return trace
 
 
 def sizes(paths: Sequence[str]) -> dict[str, int] | None:

@@ -12,12 +12,15 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final
 
 from analyzer.capture import Capture
 from analyzer.catalogue import SPARK_PORT
+from analyzer.fault import note_reading
+from analyzer.outfile import temporary_folder
 from analyzer.pipeline import analyze, feed
 from analyzer.redaction.check import Same, compare, leaks
 from analyzer.redaction.disguise import Disguise
 from analyzer.redaction.pcapng import PcapngWriter
 from analyzer.redaction.rewrite import Rewriter, notes_of
 from analyzer.redaction.survey import Plan, Survey
+from analyzer.wording import listing
 
 if TYPE_CHECKING:
     from analyzer.keys import KeyRing
@@ -79,7 +82,7 @@ def redact(
     """
     captures = _files(captures)
     ports = tuple(dict.fromkeys(ports))
-    with tempfile.TemporaryFile() as notes:
+    with tempfile.TemporaryFile(dir=temporary_folder()) as notes:
         survey = _survey(captures, notes, keys, ports, progress)
         before = survey.trace
         if alike := sorted(before.background.lookalikes):
@@ -92,9 +95,10 @@ def redact(
         _rewrite(captures, rewriter, notes, survey, progress)
     out.flush()
     ids = {bytes.fromhex(c.device.id) for c in before.conversations if c.device.id}
-    found = list(islice(leaks(out.name, rewriter.disguise, survey.said(), ids), MOST_LEAKS))
-    if found:
-        raise LeakError("; ".join(found))
+    # The places alone: what was found there would leak with the line that reports it.
+    found = (text.partition(":")[0] for text in leaks(out.name, rewriter.disguise, survey.said(), ids))
+    if places := list(dict.fromkeys(islice(found, MOST_LEAKS))):
+        raise LeakError(listing(places))
     after = analyze(out.name, keys=keys, ports=ports)
     return Redacted(
         before,
@@ -112,7 +116,7 @@ def redact(
 
 def plans_of(capture: str, ports: Iterable[int]) -> dict[int, Plan]:
     """Return what of each conversation of a capture (by its number) may be shown, without writing anything."""
-    with tempfile.TemporaryFile() as notes:
+    with tempfile.TemporaryFile(dir=temporary_folder()) as notes:
         return _survey([capture], notes, None, ports, None).plans
 
 
@@ -149,6 +153,11 @@ def _rewrite(
     every = iter(notes_of(notes))
     note = next(every, b"")
     capture = Capture(captures, between=between)
-    for packet in capture:
-        if rewriter.take(packet, note):
-            note = next(every, b"")
+    packet = None
+    try:
+        for packet in capture:
+            if rewriter.take(packet, note):
+                note = next(every, b"")
+    except Exception as error:
+        note_reading(error, capture, packet)
+        raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from analyzer.causes import explain
 from analyzer.devices import devices_of
+from analyzer.fault import note
 from analyzer.findings import BAD, Finding, NotChecked
 from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, repeats, reply, session, update
 from analyzer.rules.facts import AllFacts, Facts
@@ -85,7 +86,12 @@ def judge(trace: Trace, each: list[Finding] | None = None) -> None:
     aside: list[tuple[Facts, Finding | NotChecked]] = []
     for place, facts in enumerate(every):
         open_: list[NotChecked] = []
-        own = judge_alone(facts, places, open_)
+        try:
+            own = judge_alone(facts, places, open_)
+        except Exception as error:
+            c = facts.conversation
+            note(error, f"connection {c.number}, packets {c.first_packet} to {c.last_packet}")
+            raise
         if places is not None:
             keyed.explain_stops(facts, own)
         findings.add(own)

@@ -14,7 +14,7 @@ ENVIRONMENT: Final = (
     ("COLUMNS", "Columns to write, in place of the terminal's. 80 where there is neither."),
     ("NO_COLOR", "When set and not empty: no colour."),
     ("LC_ALL, LC_CTYPE, LANG", "Where these do not say UTF-8, drawings are made of ASCII."),
-    ("SPARKSHARK_DEBUG", "When set, an internal error shows where it arose."),
+    ("SPARKSHARK_DEBUG", "When set, an internal error shows its traceback, which may quote what was read."),
 )
 LINE: Final = 72
 HELD: Final = re.compile(r"\[[^][]*\]")

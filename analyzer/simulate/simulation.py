@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -60,11 +61,20 @@ class Simulation:
             same = file.parent.name == "keys" and file.is_file() and file.read_bytes() == content
             if os.path.lexists(file) and not same and not force:
                 raise FileExistsError(f"{file}: exists already")
-        for file, content in files.items():
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with new_file(file, private=file != path) as stream:
+        with ExitStack() as written:  # all of them, or none
+            for file, content in files.items():
+                if not file.parent.is_dir():
+                    file.parent.mkdir(mode=0o700, parents=True)
+                    written.callback(_remove_empty, file.parent)
+                stream = written.enter_context(new_file(file, private=file != path))
                 stream.write(content)
+                stream.flush()
         return list(files)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def pcap(packets: Sequence[Packet], link_type: int) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from analyzer.findings import Severity
+from analyzer.outfile import UNFINISHED
 from analyzer.wireshark.install import Condition, Done, InstallError, content_of, make_folder, unlink, write
 
 NAME: Final = "Spark"
@@ -132,13 +133,19 @@ def look(folder: str) -> Condition:
     """Return what lies in the profile's folder, compared with the profile as this sparkshark has it."""
     if not os.path.lexists(folder):
         return Condition.MISSING
-    written = _digests_in(folder)
-    if written is None:
-        return Condition.FOREIGN
-    names = set(os.listdir(folder)) - {DIGESTS, KEPT_BY_WIRESHARK}
-    if _digests(folder, names) != written:
-        return Condition.CHANGED
-    return Condition.CURRENT if written == _digests_of(files()) else Condition.OLDER
+    written, ours = _digests_in(folder), _digests_of(files())
+    names = {name for name in os.listdir(folder) if not UNFINISHED.fullmatch(name)} - {DIGESTS, KEPT_BY_WIRESHARK}
+    there = _digests(folder, names)
+    if there == written:
+        return Condition.CURRENT if written == ours else Condition.OLDER
+    if written is None and not there:
+        return Condition.MISSING  # a folder with nothing in it
+    # Writing it may have been cut short: then each file is either as it was or as it is to be.
+    before = written or {}
+    whole = before.keys() & ours.keys() <= there.keys()
+    if whole and all(digest in (before.get(name), ours.get(name)) for name, digest in there.items()):
+        return Condition.OLDER
+    return Condition.FOREIGN if written is None else Condition.CHANGED
 
 
 def put(folder: str, *, force: bool = False) -> Done:
