@@ -59,7 +59,7 @@ def kind_of(conversation: Conversation) -> str:
     opening = server.opening
     if server.captured and not server.midway:
         whole = not _starts_with_hole(conversation, Sender.SERVER) and server.first_size <= len(opening)
-        named = _service(opening, whole=whole)
+        named = _service(opening, server.first_size if whole else None)
         if named is not None:
             return named
     asked = request_kind(device.opening) if device.first_size != IDENTITY_SIZE else None
@@ -70,7 +70,11 @@ def kind_of(conversation: Conversation) -> str:
         *(side.opening for sender, side in conversation.sides.items() if not _starts_with_hole(conversation, sender))
     ):
         return "coap-tcp"
-    if conversation.dead_frames or device.frames >= 2 or server.frames >= 2:
+    if conversation.dead_frames:
+        return "spark"
+    if _is_out_of_turn(conversation):
+        return "other"
+    if device.frames >= 2 or server.frames >= 2:
         return "spark"
     if _client_first(conversation):
         return "spark" if device.frames or server.frames else "other"
@@ -100,19 +104,20 @@ def _starts_with_hole(conversation: Conversation, sender: Sender) -> bool:
     return any(hole.sender is sender and hole.offset == 0 for hole in conversation.holes)
 
 
-def _service(opening: bytes, *, whole: bool) -> str | None:
+def _service(opening: bytes, first: int | None) -> str | None:
     """Name the service that greets with these bytes, None when they may be a nonce.
 
-    ``whole`` says that the first packet is all there; otherwise more text is asked for.
+    ``first`` is how many of them came in the first packet, which is all there; None when it is not, and then more text
+    is asked for. A line of text is a greeting whatever follows it.
     """
     for mark, kind in MARKS:
         if opening.startswith(mark):
             return kind
     if opening.startswith(TLS_RECORDS) and _tls_record(opening):
         return "tls"
-    if not whole and len(opening) < LETTERS_WHEN_CUT:
+    if first is None and len(opening) < LETTERS_WHEN_CUT:
         return None
-    return "other" if is_text(opening) else None
+    return "other" if is_text(opening) or is_text(opening[:first]) else None
 
 
 def request_kind(opening: bytes) -> str | None:
@@ -138,6 +143,17 @@ def _client_first(conversation: Conversation) -> bool:
     if unseen is not None and unseen.reason is HoleReason.NOT_CAPTURED:
         return device.first_data.packet < unseen.packet  # the device spoke before it acknowledged anything
     return server.first_data is None or device.first_data.time_ns < server.first_data.time_ns
+
+
+def _is_out_of_turn(conversation: Conversation) -> bool:
+    """Whether the first packets of both ends are in the capture and are not those of a login, the client's before the
+    server's: then frames behind them are chance. Those of a login are seen in the wrong order where two places capture.
+    """
+    device, server = conversation.device_side, conversation.server_side
+    begun = device.first_data is not None and server.first_data is not None
+    ours = device.first_size == IDENTITY_SIZE or server.first_size == NONCE_SIZE
+    holes = any(_starts_with_hole(conversation, sender) for sender in Sender)
+    return begun and not ours and not holes and _client_first(conversation)
 
 
 def _is_coap(*openings: bytes) -> bool:

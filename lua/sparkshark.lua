@@ -10221,17 +10221,18 @@ local function is_tls_record(opening, mark)
   return length > 0 and length <= LARGEST_RECORD
 end
 
---- Names the service that greets with these bytes, nil when they may be a nonce. `whole` says that the first packet is
--- all there; otherwise more text is asked for.
-local function service(opening, whole)
+--- Names the service that greets with these bytes, nil when they may be a nonce. `first` is how many of them came in the
+-- first packet, which is all there; nil when it is not, and then more text is asked for. A line of text is a greeting
+-- whatever follows it.
+local function service(opening, first)
   for _, mark in ipairs(MARKS) do
     if starts_with(opening, mark[1]) then return mark[2] end
   end
   for _, mark in ipairs(TLS_RECORDS) do
     if is_tls_record(opening, mark) then return "tls" end
   end
-  if not whole and #opening < LETTERS_WHEN_CUT then return nil end
-  return is_text(opening) and "other" or nil
+  if first == nil and #opening < LETTERS_WHEN_CUT then return nil end
+  return (is_text(opening) or is_text(sub(opening, 1, first or -1))) and "other" or nil
 end
 
 --- Names the protocol that a client begins with these bytes, nil when they may be a device's.
@@ -10345,6 +10346,16 @@ local function nothing_of_ours(conversation)
   return max(device.captured, server.captured) > PLENTY
 end
 
+--- Whether the first packets of both ends are in the capture and are not those of a login, the client's before the
+-- server's: then frames behind them are chance. Those of a login are seen in the wrong order where two places capture.
+local function is_out_of_turn(conversation)
+  local device, server = conversation.sides.device, conversation.sides.server
+  if device.first_data == nil or server.first_data == nil then return false end
+  if device.first_size == IDENTITY_SIZE or server.first_size == NONCE_SIZE then return false end
+  if first_hole(conversation, "device") or first_hole(conversation, "server") then return false end
+  return client_first(conversation)
+end
+
 --- Returns `spark`, `coap-tcp`, `tls`, `http`, `ssh`, `other` or `empty`, by the conversation's `sides`.
 local function kind_of(conversation)
   local device, server = conversation.sides.device, conversation.sides.server
@@ -10352,7 +10363,8 @@ local function kind_of(conversation)
   local opening = server.opening
   local server_hole = first_hole(conversation, "server")
   if server.captured > 0 and not server.midway then
-    local named = service(opening, not server_hole and server.first_size <= #opening)
+    local whole = not server_hole and server.first_size <= #opening
+    local named = service(opening, whole and server.first_size or nil)
     if named then return named end
   end
   local asked = device.first_size ~= IDENTITY_SIZE and request_kind(device.opening)
@@ -10362,7 +10374,9 @@ local function kind_of(conversation)
   if not server_hole then openings[#openings + 1] = opening end
   local greeting_alone = device.captured == 0 and server.captured <= NONCE_SIZE
   if not greeting_alone and is_coap(openings) then return "coap-tcp" end
-  if conversation.dead_frames[1] or device.frames >= 2 or server.frames >= 2 then return "spark" end
+  if conversation.dead_frames[1] then return "spark" end
+  if is_out_of_turn(conversation) then return "other" end
+  if device.frames >= 2 or server.frames >= 2 then return "spark" end
   if client_first(conversation) then return (device.frames > 0 or server.frames > 0) and "spark" or "other" end
   return nothing_of_ours(conversation) and "other" or "spark"
 end

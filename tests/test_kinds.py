@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judging import cut_short, judged, one_direction, shipped, simulate, verdict
+from tcp_talk import DEVICE, SERVER, Talk, frame, listen_to_one
 
 from analyzer.kinds import is_text
 from analyzer.simulate import damage
@@ -101,3 +102,36 @@ def test_a_stream_of_something_else_begun_before_the_capture_is_not_called_spark
     told = simulate("tls-client")
     started = [p for p in told.packets if p.label not in ("syn", "syn-ack", "ack")]
     assert kinds(judged(told, started)) == {"tls"}
+
+
+def test_a_client_that_speaks_first_has_no_frames_but_by_chance() -> None:
+    """An instant messenger's session was called a login with a reply of the wrong size: among its bytes were two runs
+    that looked like frames.
+    """
+    talk = Talk().open()
+    talk.send(DEVICE, talk.rng.randbytes(315))
+    talk.send(SERVER, talk.rng.randbytes(107))
+    for _ in range(3):
+        talk.send(DEVICE, frame(talk.rng, 2))
+        talk.send(SERVER, frame(talk.rng, 1) + frame(talk.rng, 4))
+    assert listen_to_one(talk.segments).conversation.kind == "other"
+
+
+def test_a_login_whose_greeting_was_captured_late_is_still_one() -> None:
+    """Two places capture into one file, and one of them sees the device's packets first."""
+    talk = Talk().open().handshake().hello()
+    greeting = next(index for index, segment in enumerate(talk.segments) if segment.length == 40)
+    talk.segments[greeting], talk.segments[greeting + 2] = talk.segments[greeting + 2], talk.segments[greeting]
+    assert listen_to_one(talk.segments).conversation.kind == "spark"
+
+
+def test_a_line_of_text_is_a_greeting_whatever_follows_it() -> None:
+    """A screen sharing server says its version and then talks binary; it was called a session of ours."""
+    talk = Talk().open()
+    talk.send(SERVER, b"RFB 004.001\n")
+    talk.send(DEVICE, b"RFB 004.001\n")
+    talk.send(SERVER, bytes(range(1, 9)) + talk.rng.randbytes(60))
+    for _ in range(3):
+        talk.send(DEVICE, frame(talk.rng, 2))
+        talk.send(SERVER, frame(talk.rng, 1))
+    assert listen_to_one(talk.segments).conversation.kind == "other"
