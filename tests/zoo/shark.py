@@ -79,35 +79,44 @@ class Sharkd:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked = 0
+        self._rest = [b""]
 
     def ask(self, method: str, **parameters: object) -> Any:
-        """Return the answer to one question; None when there is none, or an error."""
+        """Return the answer to one question; None when there is none, or an error.
+
+        A damaged file is loaded without an answer, so each question is followed by one that is always answered.
+        """
         if self._process is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self._process = subprocess.Popen(["sharkd", "-"], bufsize=0, **pipes)
         assert self._process.stdin is not None
-        question = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        self._asked += 2
+        question = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": parameters}
+        last = {"jsonrpc": "2.0", "id": self._asked + 1, "method": "status"}
+        result = None
         try:
-            self._process.stdin.write(json.dumps(question).encode() + b"\n")
-            answer = json.loads(self._line(self._process))
-        except (OSError, ValueError):
+            self._process.stdin.write(b"".join(json.dumps(each).encode() + b"\n" for each in (question, last)))
+            while (answer := json.loads(self._line(self._process)))["id"] != last["id"]:
+                result = answer.get("result")
+        except (OSError, ValueError, KeyError):
             self.close()
             return None
-        return answer.get("result")
+        return result
 
-    @staticmethod
-    def _line(process: subprocess.Popen[bytes]) -> bytes:
+    def _line(self, process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout is not None
-        pieces: list[bytes] = []
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            while not pieces or not pieces[-1].endswith(b"\n"):
+            while b"\n" not in self._rest[-1]:
                 if not selector.select(SECONDS):
                     raise TimeoutError
-                pieces.append(os.read(process.stdout.fileno(), 1 << 20))
-                if not pieces[-1]:
-                    raise EOFError
-        return b"".join(pieces)
+                self._rest.append(os.read(process.stdout.fileno(), 1 << 20))
+                if not self._rest[-1]:
+                    raise OSError("sharkd has died")
+        line, _, rest = b"".join(self._rest).partition(b"\n")
+        self._rest = [rest]
+        return line
 
     def close(self) -> None:
         """End it."""
@@ -115,6 +124,7 @@ class Sharkd:
             self._process.kill()
             self._process.wait()
             self._process = None
+        self._rest = [b""]
 
 
 def tell(path: Path, kept: Path, sharkd: Sharkd) -> Told:
