@@ -10221,9 +10221,9 @@ local function is_tls_record(opening, mark)
   return length > 0 and length <= LARGEST_RECORD
 end
 
---- Names the service that greets with these bytes, nil when they may be a nonce. `first` is how many of them came in the
--- first packet, which is all there; nil when it is not, and then more text is asked for. A line of text is a greeting
--- whatever follows it.
+--- Names the service that greets with these bytes, nil when they may be a nonce. `first` is how many of them came in
+-- the first packet, which is all there; nil when it is not, and then more text is asked for. A line of text is a
+-- greeting whatever follows it.
 local function service(opening, first)
   for _, mark in ipairs(MARKS) do
     if starts_with(opening, mark[1]) then return mark[2] end
