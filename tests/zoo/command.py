@@ -140,28 +140,24 @@ def visit_cage(cage: Cage, folder: Path, known: set[str], *, fresh: bool) -> Tal
 def _visit(path: Path, folder: Path, tally: Tally) -> list[str]:
     """Try everything with one capture; return what went wrong."""
     seconds = keeper.seconds_for(path.stat().st_size)
-    ended = keeper.run(visit.commands, path, seconds=seconds)
+    ended = keeper.run(visit.everything, path, tell(path, folder / "tshark", SHARKD), seconds=seconds)
     if ended.wrong:
         return [ended.wrong]
-    told: visit.Commands = ended.result
-    wrong = list(told.wrong)
-    tally.memory = max(tally.memory, ended.memory)
-    if ended.memory > MOST_MEMORY:
-        wrong.append(f"needs {ended.memory >> 20} MB")
-    tally.connections += told.connections
+    told, tally.memory, verdict, on_any_port = ended.result
+    digest = path.name.partition("-")[0]
+    wrong: list[str] = list(told.wrong)
+    if tally.memory > MOST_MEMORY:
+        wrong.append(f"needs {tally.memory >> 20} MB")
+    tally.connections = told.connections
     tally.codes.update(told.codes)
-    tally.claims += [f"`{path.name}`, {claim}" for claim in told.claims]
-    wrong += [f"claims {claim}" for claim in told.claims if path.name.partition("-")[0] not in READ]
+    tally.claims = [f"`{path.name}`, {claim}" for claim in told.claims]
+    if digest not in READ:
+        wrong += [f"claims {claim}" for claim in told.claims]
     if told.refused:
-        tally.refused += 1
-        return wrong if not visit.is_ours(path) or path.name.partition("-")[0] in READ else [*wrong, told.refused]
+        tally.refused = 1
+        return [*wrong, told.refused] if visit.is_ours(path) and digest not in READ else wrong
     if not visit.is_ours(path):
         wrong.append("is read although it is no capture of ours")
-    said = tell(path, folder / "tshark", SHARKD)
-    ended = keeper.run(visit.beside_tshark, path, said, seconds=seconds)
-    if ended.wrong:
-        return [*wrong, ended.wrong]
-    verdict, on_any_port = ended.result
     tally.add(verdict)
     wrong += verdict.unexplained
     tally.on_any_port.update(sentence.rpartition(": ")[2] for sentence in on_any_port)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +20,10 @@ SECONDS_PER_MB: Final = 10.0
 
 @dataclass(slots=True)
 class Ended:
-    """How a piece of work ended: with its result, or with a sentence on what went wrong. ``memory`` in bytes."""
+    """How a piece of work ended: with its result, or with a sentence on what went wrong."""
 
     result: Any = None
     wrong: str = ""
-    seconds: float = 0.0
-    memory: int = 0
 
 
 def seconds_for(size: int) -> float:
@@ -39,7 +36,6 @@ def run(work: Callable[..., Any], *arguments: object, seconds: float) -> Ended:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(theirs, work, arguments))
-    began = time.monotonic()
     process.start()
     theirs.close()
     ended = Ended(wrong=f"hangs: no end after {seconds:.0f} s")
@@ -53,7 +49,6 @@ def run(work: Callable[..., Any], *arguments: object, seconds: float) -> Ended:
         process.kill()
         process.join()
         ours.close()
-    ended.seconds = time.monotonic() - began
     return ended
 
 
@@ -63,7 +58,6 @@ def _child(answer: Connection, work: Callable[..., Any], arguments: tuple[object
         ended = Ended(work(*arguments))
     except BaseException:
         ended = Ended(wrong=traceback.format_exc())
-    ended.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     answer.send(ended)
     answer.close()
     os._exit(0)

@@ -32,6 +32,8 @@ SMALL: Final = 2_000_000
 """Bytes of a capture up to which sharkd is asked."""
 FEW_LOOKS: Final = 200_000
 """Packets times conversations up to which sharkd is asked to follow them: it goes through all packets for each."""
+AT_ONCE: Final = 100
+"""Questions that are asked before an answer is read: they have to fit into a pipe."""
 MOST_STREAMS: Final = 1000
 MOST_LOOKS: Final = 40_000_000
 """Conversations of one capture that are followed, and packets times conversations: tshark looks for each in each."""
@@ -82,27 +84,31 @@ class Sharkd:
         self._asked = 0
         self._rest = [b""]
 
-    def ask(self, method: str, **parameters: object) -> Any:
-        """Return the answer to one question; None when there is none, or an error.
+    def ask(self, *questions: tuple[str, dict[str, object]]) -> list[Any]:
+        """Return the answers to some questions, each a method and its parameters; None for an error.
 
-        A damaged file is loaded without an answer, so each question is followed by one that is always answered.
+        A damaged file is loaded without an answer, so behind them all comes a question that is always answered.
         """
         if self._process is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self._process = subprocess.Popen(["sharkd", "-"], bufsize=0, **pipes)
         assert self._process.stdin is not None
-        self._asked += 2
-        question = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": parameters}
-        last = {"jsonrpc": "2.0", "id": self._asked + 1, "method": "status"}
-        result = None
+        first = self._asked + 1
+        self._asked += len(questions) + 1
+        asked = [*questions, ("status", {})]
+        lines = [
+            json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}) + "\n"
+            for number, (method, parameters) in enumerate(asked, first)
+        ]
+        answers: dict[int, Any] = {}
         try:
-            self._process.stdin.write(b"".join(json.dumps(each).encode() + b"\n" for each in (question, last)))
-            while (answer := json.loads(self._line(self._process)))["id"] != last["id"]:
-                result = answer.get("result")
+            self._process.stdin.write("".join(lines).encode())
+            while self._asked not in answers:
+                answer = json.loads(self._line(self._process))
+                answers[answer["id"]] = answer.get("result")
         except (OSError, ValueError, KeyError):
             self.close()
-            return None
-        return result
+        return [answers.get(number) for number in range(first, self._asked)]
 
     def _line(self, process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout is not None
@@ -154,20 +160,19 @@ def _count(told: Told) -> int:
 
 def _ask(path: Path, told: Told, sharkd: Sharkd) -> bool:
     """Ask sharkd, and return False when tshark has to be asked."""
-    if (sharkd.ask("load", file=str(path.resolve())) or {}).get("status") != "OK":
-        return False
     # The number of the first layer that shows a field is 1; 0 is for all of them.
     columns = {f"column{n}": f"{name}:{int(name.startswith('frame.'))}" for n, name in enumerate(FIELDS)}
-    frames = sharkd.ask("frames", **columns)
-    if frames is None:
+    loaded, frames = sharkd.ask(("load", {"file": str(path.resolve())}), ("frames", {**columns}))
+    if not loaded or loaded.get("status") != "OK" or frames is None:
         return False
     for frame in frames:
         told.packets[frame["num"]] = _packet(frame["c"])
     count = _count(told)
     if count * len(told.packets) > FEW_LOOKS:
         return False
-    for stream in range(count):
-        answer = sharkd.ask("follow", follow="TCP", filter=f"tcp.stream=={stream}")
+    wanted = [("follow", {"follow": "TCP", "filter": f"tcp.stream=={stream}"}) for stream in range(count)]
+    followed = [answer for some in range(0, count, AT_ONCE) for answer in sharkd.ask(*wanted[some : some + AT_ONCE])]
+    for stream, answer in enumerate(followed):
         if answer is None:
             return False
         ends = _address(f"{answer['chost']}:{answer['cport']}"), _address(f"{answer['shost']}:{answer['sport']}")

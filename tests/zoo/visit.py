@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import resource
 import struct
 import subprocess
 import tempfile
@@ -104,6 +105,13 @@ def _claims(report: dict[str, Any], told: Commands) -> None:
 
 
 # -- beside tshark -------------------------------------------------------------------------------------------------
+
+
+def everything(path: Path, told: shark.Told) -> tuple[Commands, int, Verdict | None, list[str]]:
+    """Run the commands, and compare with what tshark says. The second result is what the commands needed, in bytes."""
+    ran = commands(path)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return ran, memory, *beside_tshark(path, told)
 
 
 def beside_tshark(path: Path, told: shark.Told) -> tuple[Verdict | None, list[str]]:
