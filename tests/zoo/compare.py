@@ -12,9 +12,9 @@ from typing import Final
 
 from analyzer.capture.ledger import LATEST_NS
 from analyzer.network.units import RST, SYN
-from analyzer.streams import HoleReason
+from analyzer.streams import HALF_SPACE, SEQUENCE_SPACE, HoleReason
 from zoo.ours import Ours, Seen, Talk
-from zoo.shark import Followed, Packet, Pieces, Told, joined
+from zoo.shark import Address, Followed, Packet, Pieces, Told, joined
 
 UNEXPLAINED: Final = "unexplained"
 FLAGS: Final = 0xFFF
@@ -92,11 +92,14 @@ def _nanoseconds(text: str) -> int:
 
 
 def _clock(shown: Packet, seen: Seen) -> str:
+    """Say why two times differ."""
     if seen.time_ns == LATEST_NS < _nanoseconds(shown.time):
         return "a time beyond the year 9999, which is kept to it here"
     if not seen.time_ns and _nanoseconds(shown.time) < 0:
         return "a time before 1970, which is kept to it here"
     apart = abs(_nanoseconds(shown.time) - seen.time_ns)
+    if apart and not apart % (1 << 32):
+        return "a fraction of more than four seconds: tshark keeps 32 bits of it"
     return "a clock finer than a nanosecond: rounded another way" if apart <= 1 else UNEXPLAINED
 
 
@@ -164,7 +167,7 @@ def _streams(ours: Ours, told: Told, verdict: Verdict) -> None:
             if len(together) > 1 or len(known) > 1:
                 cause = _told_apart(told, talks, together, side)
             else:
-                cause = _cause(theirs, mine, known, packets)
+                cause = _cause(theirs, mine, known, packets, followed.ends and followed.ends[side])
             shapes = " ".join(_shape(pieces) for pieces in (theirs, mine))
             verdict.stream(stream, cause, f"side {side}: {shapes}")
 
@@ -187,6 +190,19 @@ def _bytes(pieces: Pieces) -> bytes:
     return b"".join(piece for piece in pieces if isinstance(piece, bytes))
 
 
+def _begins_late(sender: Address, packets: list[Seen]) -> bool:
+    """Whether the first packet of an end was captured before one that it sent earlier."""
+    numbers = [seen.said[0] for seen in packets if seen.said and seen.sender == sender and not seen.said[2] & RST]
+    return any((number - numbers[0]) % SEQUENCE_SPACE >= HALF_SPACE for number in numbers)
+
+
+def _probes_first(sender: Address, packets: list[Seen]) -> bool:
+    """Whether an end sends first what is one byte short of its next one: an old connection's keep-alive."""
+    said = [seen.said for seen in packets if seen.said and seen.sender == sender]
+    following = next((one[0] for one in said if one[3]), None)
+    return not said[0][2] & SYN and not said[0][3] and following == (said[0][0] + 1) % SEQUENCE_SPACE
+
+
 def _told_apart(told: Told, talks: dict[int, list[Talk]], together: list[int], side: int) -> str:
     """Say whether connections between the same ends that are told apart another way have the same bytes in all."""
     followed = [told.streams[stream] for stream in together if stream in told.streams]
@@ -197,7 +213,13 @@ def _told_apart(told: Told, talks: dict[int, list[Talk]], together: list[int], s
     return "one connection after the other between the same ends: told apart another way"
 
 
-def _cause(theirs: Pieces, mine: Pieces, talks: list[Talk], packets: list[tuple[Seen, Packet]]) -> str:
+def _cause(
+    theirs: Pieces,
+    mine: Pieces,
+    talks: list[Talk],
+    packets: list[tuple[Seen, Packet]],
+    sender: Address | None,
+) -> str:
     """Say why the bytes of one direction differ."""
     unread = next((_there_alone(shown, seen) for seen, shown in packets if seen.said is None), None)
     if unread is not None:
@@ -219,6 +241,10 @@ def _cause(theirs: Pieces, mine: Pieces, talks: list[Talk], packets: list[tuple[
         return "tshark keeps to itself what follows upon something missing that nobody acknowledged"
     if theirs == beginning[: len(theirs)] and isinstance(beginning[len(theirs)], int):
         return "tshark keeps to itself what follows upon something missing that nobody acknowledged"
+    if sender is not None and not theirs and _probes_first(sender, [seen for seen, _ in packets]):
+        return "a keep-alive comes first: tshark waits for the byte before the one that it asks for"
+    if sender is not None and _begins_late(sender, [seen for seen, _ in packets]):
+        return "captured out of order from the first packet on: tshark begins with that one"
     if _bytes(theirs) == _bytes(mine):
         return "the same bytes; what is missing between them is told another way"
     if any(seen.said and seen.said[2] & SYN and seen.said[3] for seen, _ in packets):

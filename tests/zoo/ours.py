@@ -41,7 +41,7 @@ class Talk:
 class Seen:
     """One packet: when, how long, of which link layer, and what it said if it was one of TCP's.
 
-    ``said`` is sequence number, acknowledgement, flags and length.
+    ``said`` is sequence number, acknowledgement, flags and length; ``sender`` who said it.
     """
 
     time_ns: int
@@ -49,6 +49,7 @@ class Seen:
     length: int
     link_type: int
     said: tuple[int, int, int, int] | None
+    sender: Address | None
 
 
 @dataclass(slots=True)
@@ -77,10 +78,11 @@ def look(path: Path) -> Ours:
     analysis.trace.captures = capture.files
     for packet in capture:
         unit = decoder.decode(packet)
-        said = None
+        said = sender = None
         if isinstance(unit, Segment):
             said = unit.seq, unit.ack, unit.flags, unit.length
-        seen = Seen(packet.time_ns, len(packet.data), packet.original_length, packet.link_type, said)
+            sender = unit.source, unit.source_port
+        seen = Seen(packet.time_ns, len(packet.data), packet.original_length, packet.link_type, said, sender)
         packets[packet.number] = seen
         analysis.take(packet)
     trace = analysis.finish()
