@@ -148,8 +148,8 @@ def _streams(ours: Ours, told: Told, verdict: Verdict) -> None:
             talks.setdefault(stream, []).append(talk)
             shared.setdefault(stream, set()).update(streams)
     numbers: dict[int, list[int]] = {}
-    for number, streams in of_packet.items():
-        for stream in streams:
+    for number, shown in of_packet.items():
+        for stream in shown:
             numbers.setdefault(stream, []).append(number)
     verdict.conversations = len(numbers)
     for stream, followed in sorted(told.streams.items()):

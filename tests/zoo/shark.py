@@ -84,14 +84,19 @@ class Sharkd:
         self._asked = 0
         self._rest = [b""]
 
-    def ask(self, *questions: tuple[str, dict[str, object]]) -> list[Any]:
+    def ask(self, *questions: tuple[str, dict[str, str]]) -> list[Any]:
         """Return the answers to some questions, each a method and its parameters; None for an error.
 
         A damaged file is loaded without an answer, so behind them all comes a question that is always answered.
         """
         if self._process is None:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._process = subprocess.Popen(["sharkd", "-"], bufsize=0, **pipes)
+            self._process = subprocess.Popen(
+                ["sharkd", "-"],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
         assert self._process.stdin is not None
         first = self._asked + 1
         self._asked += len(questions) + 1
