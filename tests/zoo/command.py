@@ -62,7 +62,6 @@ class Tally:
     """What came of the captures of one package, or of all."""
 
     captures: int = 0
-    refused: int = 0
     bytes: int = 0
     packets: int = 0
     conversations: int = 0
@@ -75,6 +74,7 @@ class Tally:
     memory: int = 0
     packet_causes: Counter[str] = field(default_factory=Counter)
     stream_causes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     claims: list[str] = field(default_factory=list)
     on_any_port: Counter[str] = field(default_factory=Counter)
@@ -154,14 +154,16 @@ def _visit(path: Path, folder: Path, tally: Tally) -> list[str]:
     if digest not in READ:
         wrong += [f"claims {claim}" for claim in told.claims]
     if told.refused:
-        tally.refused = 1
-        return [*wrong, told.refused] if visit.is_ours(path) and digest not in READ else wrong
+        reason = told.refused.partition(f"{path}: ")[2].partition(";")[0]
+        kind = "link type" if reason.startswith("link type") else "other" if visit.is_ours(path) else "other program"
+        tally.refusals[kind] += 1
+        return [*wrong, told.refused] if kind == "other" and digest not in READ else wrong
     if not visit.is_ours(path):
         wrong.append("is read although it is no capture of ours")
     tally.add(verdict)
     wrong += verdict.unexplained
     tally.on_any_port.update(sentence.rpartition(": ")[2] for sentence in on_any_port)
-    if int(path.name[:8], 16) % EVERY == 0 and path.stat().st_size <= LARGEST_CONVERTED:
+    if not verdict.packet_causes and int(path.name[:8], 16) % EVERY == 0 and path.stat().st_size <= LARGEST_CONVERTED:
         ended = keeper.run(visit.in_other_clothes, path, seconds=10 * seconds)
         if ended.wrong:
             return [*wrong, ended.wrong]
@@ -206,7 +208,9 @@ def page(rows: list[list[Any]], total: Tally) -> str:
         "# Other people's traffic, beside tshark",
         f"Made by `.venv/bin/{COMMAND}`. Each capture counts once, for the first package that brings it.",
         tabulate(cells, COLUMNS, "pipe", disable_numparse=True),
-        f"{total.refused:,} files were refused with one line: captures of other programs, or nothing to read in them."
+        f"Refused with one line: {total.refusals['other program']:,} captures of other programs,"
+        f" {total.refusals['link type']:,} with no packet of a link layer that is known, {total.refusals['other']:,}"
+        " damaged ones."
         f" {total.not_followed:,} conversations of very large captures were not followed. {total.stream_bytes:,} bytes"
         f" of TCP were compared. {total.converted:,} copies in other formats (nanosecond pcap, pcapng, gzip, the other"
         f" byte order, cut to {visit.CUT} bytes a packet) gave the same result. The commands needed"

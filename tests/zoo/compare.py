@@ -120,7 +120,9 @@ def _segment(number: int, shown: Packet, seen: Seen, verdict: Verdict) -> None:
         verdict.packet(number, _there_alone(shown, seen), f"TCP in tshark alone: {shown.protocols}")
         return
     mine = (*seen.said[:2], seen.said[2] & FLAGS, seen.said[3])
-    if mine != shown.numbers:
+    if mine[:3] == shown.numbers[:3] and seen.captured == seen.length and mine[3] > shown.numbers[3]:
+        verdict.packet(number, "IP's header says more than the frame has: that counts as cut off here")
+    elif mine != shown.numbers:
         verdict.packet(number, UNEXPLAINED, f"{shown.numbers} there, {mine} here: {shown.protocols}")
 
 

@@ -60,6 +60,8 @@ class Ours:
     talks: list[Talk]
     trace: Trace
     file: CaptureFile
+    put_together: int
+    """Datagrams that came in fragments."""
 
 
 def look(path: Path) -> Ours:
@@ -88,4 +90,4 @@ def look(path: Path) -> Ours:
     trace = analysis.finish()
     for talk in talks:
         talk.sent = joined(talk.sent[0]), joined(talk.sent[1])
-    return Ours(packets, talks, trace, capture.files[0])
+    return Ours(packets, talks, trace, capture.files[0], decoder.put_together)

@@ -135,7 +135,7 @@ def beside_tshark(path: Path, told: shark.Told) -> tuple[Verdict | None, list[st
 def in_other_clothes(path: Path) -> tuple[int, list[str]]:
     """Write a capture in other formats, which have to give the same result; return how many, and which did not."""
     try:
-        plain = _result(path)
+        plain, put_together = _result(path), ours.look(path).put_together
     except CaptureError:
         return 0, []
     wrong, tried = [], 0
@@ -145,7 +145,7 @@ def in_other_clothes(path: Path) -> tuple[int, list[str]]:
             if (other := _result(copy)) != plain:
                 wrong.append(f"{name}: {_first_difference(plain, other)}")
         cut = Path(folder) / "cut"
-        if _editcap(path, cut, "-s", str(CUT)):
+        if not put_together and _editcap(path, cut, "-s", str(CUT)):
             tried += 1
             short = _result(cut)
             # What the capture cut must be missed, and not a byte more.
@@ -160,9 +160,10 @@ def _copies(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         if _editcap(path, copy, *options):
             yield name, copy
     data = path.read_bytes()
-    packed = folder / "packed.gz"
-    packed.write_bytes(gzip.compress(data, 1))
-    yield "gzip", packed
+    if data.startswith(CAPTURES):
+        packed = folder / "packed.gz"
+        packed.write_bytes(gzip.compress(data, 1))
+        yield "gzip", packed
     if (swapped := _swapped(data)) is not None:
         other = folder / "swapped"
         other.write_bytes(swapped)
