@@ -42,6 +42,9 @@ RECORD: Final = ROOT / "attempts/zoo.json"
 EVERY: Final = 10
 """One capture of so many is written in other formats."""
 LARGEST_CONVERTED: Final = 4_000_000
+BATCH: Final = 20
+SMALL: Final = 100_000
+"""Captures that are taken together, if they have not more bytes than these: a process costs more than they do."""
 MOST_MEMORY: Final = 512 << 20
 """Bytes that the commands may need for any of these captures, the interpreter with all its libraries included."""
 SHARKD: Final = Sharkd()
@@ -117,6 +120,7 @@ def visit_cage(cage: Cage, folder: Path, known: set[str], *, fresh: bool) -> Tal
     Where nothing was wrong, the outcome is kept; that of an earlier run is taken unless this one is ``fresh``.
     """
     tally = Tally()
+    batch: list[Path] = []
     for path in captures_of(cage, folder):
         digest = path.name.partition("-")[0]
         if digest in known:
@@ -126,26 +130,47 @@ def visit_cage(cage: Cage, folder: Path, known: set[str], *, fresh: bool) -> Tal
         if kept.exists() and not fresh:
             tally.join(pickle.loads(kept.read_bytes()))  # noqa: S301 - our own, of an earlier run
             continue
+        batch.append(path)
+        if len(batch) == BATCH or path.stat().st_size > SMALL:
+            _visit(batch, cage, folder, tally)
+            batch.clear()
+    _visit(batch, cage, folder, tally)
+    return tally
+
+
+def _visit(paths: list[Path], cage: Cage, folder: Path, tally: Tally) -> None:
+    """Try everything with some captures in one process; with each in one of its own if that does not end well."""
+    jobs = [(path, tell(path, folder / "tshark", SHARKD), _is_converted(path)) for path in paths]
+    ended = keeper.run(visit.everything, jobs, seconds=sum(map(_seconds, paths)))
+    if ended.wrong and len(paths) > 1:
+        for path in paths:
+            _visit([path], cage, folder, tally)
+        return
+    for path, outcome in zip(paths, ended.result or [None] * len(paths), strict=True):
         one = Tally(captures=1, bytes=path.stat().st_size)
-        one.wrong = [f"{cage.name}/{path.name}: {sentence}" for sentence in _visit(path, folder, one)]
+        wrong = [ended.wrong] if outcome is None else _judge(path, outcome, one)
+        one.wrong = [f"{cage.name}/{path.name}: {sentence}" for sentence in wrong]
         tally.join(one)
         if one.wrong:
             print(*one.wrong, sep="\n", flush=True)
         else:
-            with new_file(kept) as stream:
+            with new_file(folder / "outcomes" / path.name) as stream:
                 pickle.dump(one, stream)
-    return tally
 
 
-def _visit(path: Path, folder: Path, tally: Tally) -> list[str]:
-    """Try everything with one capture; return what went wrong."""
-    seconds = keeper.seconds_for(path.stat().st_size)
-    ended = keeper.run(visit.everything, path, tell(path, folder / "tshark", SHARKD), seconds=seconds)
-    if ended.wrong:
-        return [ended.wrong]
-    told, tally.memory, verdict, on_any_port = ended.result
-    digest = path.name.partition("-")[0]
-    wrong: list[str] = list(told.wrong)
+def _seconds(path: Path) -> float:
+    return keeper.seconds_for(path.stat().st_size) * (10 if _is_converted(path) else 1)
+
+
+def _is_converted(path: Path) -> bool:
+    return int(path.name[:8], 16) % EVERY == 0 and path.stat().st_size <= LARGEST_CONVERTED
+
+
+def _judge(path: Path, outcome: visit.Outcome, tally: Tally) -> list[str]:
+    """Count what came of one capture; return what is wrong about it."""
+    told, verdict, digest = outcome.commands, outcome.verdict, path.name.partition("-")[0]
+    wrong = list(told.wrong)
+    tally.memory = outcome.memory
     if tally.memory > MOST_MEMORY:
         wrong.append(f"needs {tally.memory >> 20} MB")
     tally.connections = told.connections
@@ -153,24 +178,17 @@ def _visit(path: Path, folder: Path, tally: Tally) -> list[str]:
     tally.claims = [f"`{path.name}`, {claim}" for claim in told.claims]
     if digest not in READ:
         wrong += [f"claims {claim}" for claim in told.claims]
-    if told.refused:
-        reason = told.refused.partition(f"{path}: ")[2].partition(";")[0]
+    if told.refused or verdict is None:
+        reason = told.refused.partition(f"{path}: ")[2]
         kind = "link type" if reason.startswith("link type") else "other" if visit.is_ours(path) else "other program"
         tally.refusals[kind] += 1
         return [*wrong, told.refused] if kind == "other" and digest not in READ else wrong
     if not visit.is_ours(path):
         wrong.append("is read although it is no capture of ours")
     tally.add(verdict)
-    wrong += verdict.unexplained
-    tally.on_any_port.update(sentence.rpartition(": ")[2] for sentence in on_any_port)
-    if not verdict.packet_causes and int(path.name[:8], 16) % EVERY == 0 and path.stat().st_size <= LARGEST_CONVERTED:
-        ended = keeper.run(visit.in_other_clothes, path, seconds=10 * seconds)
-        if ended.wrong:
-            return [*wrong, ended.wrong]
-        tried, differences = ended.result
-        tally.converted += tried
-        wrong += differences
-    return wrong
+    tally.on_any_port.update(sentence.rpartition(": ")[2] for sentence in outcome.on_any_port)
+    tally.converted = outcome.converted
+    return [*wrong, *verdict.unexplained, *outcome.wrong]
 
 
 # -- what is kept --------------------------------------------------------------------------------------------------

@@ -107,11 +107,29 @@ def _claims(report: dict[str, Any], told: Commands) -> None:
 # -- beside tshark -------------------------------------------------------------------------------------------------
 
 
-def everything(path: Path, told: shark.Told) -> tuple[Commands, int, Verdict | None, list[str]]:
-    """Run the commands, and compare with what tshark says. The second result is what the commands needed, in bytes."""
-    ran = commands(path)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return ran, memory, *beside_tshark(path, told)
+@dataclass(slots=True)
+class Outcome:
+    """What came of everything that was tried. ``memory`` is what the commands needed, in bytes."""
+
+    commands: Commands
+    memory: int
+    verdict: Verdict | None
+    on_any_port: list[str]
+    converted: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def everything(jobs: list[tuple[Path, shark.Told, bool]]) -> list[Outcome]:
+    """Try everything with some captures: each with what tshark says of it, and whether to write it in other formats."""
+    outcomes = []
+    for path, told, in_others in jobs:
+        ran = commands(path)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        outcome = Outcome(ran, memory, *beside_tshark(path, told))
+        if in_others and outcome.verdict is not None and not outcome.verdict.packet_causes:
+            outcome.converted, outcome.wrong = in_other_clothes(path)
+        outcomes.append(outcome)
+    return outcomes
 
 
 def beside_tshark(path: Path, told: shark.Told) -> tuple[Verdict | None, list[str]]:
