@@ -402,8 +402,12 @@ class Conversation:
 
     @property
     def closed(self) -> bool:
-        """Whether both ends have closed, or one has reset the connection."""
-        return any(c.how == "rst" for c in self.closings) or len({c.sender for c in self.closings}) == 2
+        """Whether both ends have closed, or one has reset the connection. A refusal is no end of it any more once the
+        same request was made again and accepted.
+        """
+        accepted = 0 if self.syn_ack is None else self.syn_ack.packet
+        over = [c for c in self.closings if c.packet > accepted]
+        return any(c.how == "rst" for c in over) or len({c.sender for c in over}) == 2
 
     # -- feeding --------------------------------------------------------------------------------------------
 

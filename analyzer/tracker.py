@@ -319,6 +319,9 @@ class Tracker:
     def _let_go(self, now_ns: int) -> None:
         while self._closing and now_ns - self._closing[0][0] > LINGER_NS:
             _, flow, conversation = self._closing.popleft()
+            if not conversation.finished and not conversation.closed:
+                conversation.lingering = False
+                continue
             if now_ns - conversation.end_ns <= LINGER_NS:
                 self._closing.append((conversation.end_ns, flow, conversation))
                 continue

@@ -9873,12 +9873,16 @@ function Conversation:is_out_of_place(segment)
   return stream:offset_of(segment.seq) >= stream.highest
 end
 
---- Whether both ends have closed, or one has reset the connection.
+--- Whether both ends have closed, or one has reset the connection. A refusal is no end of it any more once the same
+-- request was made again and accepted.
 function Conversation:closed()
   local first
+  local accepted = self.syn_ack and self.syn_ack.packet or 0
   for _, closing in ipairs(self.closings) do
-    first = first or closing.sender
-    if closing.how == "rst" or closing.sender ~= first then return true end
+    if closing.packet > accepted then
+      first = first or closing.sender
+      if closing.how == "rst" or closing.sender ~= first then return true end
+    end
   end
   return false
 end
@@ -10684,7 +10688,9 @@ local function let_go(tracker, now)
     closing[place] = nil
     tracker.first_closing = place + 1
     local flow, conversation = waiting.flow, waiting.conversation
-    if now - conversation.end_time <= LINGER then
+    if not conversation.retired and not conversation:closed() then
+      conversation.lingering = false
+    elseif now - conversation.end_time <= LINGER then
       waiting.time = conversation.end_time
       tracker.last_closing = tracker.last_closing + 1
       closing[tracker.last_closing] = waiting

@@ -108,6 +108,21 @@ def test_a_refused_syn_tried_again_with_the_same_number_is_a_repeat() -> None:
     assert heard.conversation.reached == "syn"
 
 
+def test_a_connection_that_was_refused_at_first_is_not_let_go_in_a_long_silence() -> None:
+    """What it said after half a minute of silence was taken for late packets of a connection that had ended."""
+    talk = Talk()
+    talk.syn()
+    talk.packet(SERVER, RST | ACK, seq=0)
+    talk.wait(SECOND // 2)
+    talk.open().handshake().hello()
+    talk.wait(60 * SECOND)
+    other = Talk(device_end=(DEVICE_END[0], 1989), start_ns=talk.now - 20 * SECOND).open()
+    talk.send_frames(DEVICE, 1)
+    talk.send_frames(SERVER, 1)
+    heard = next(one for one in listen(captured([*talk.segments, *other.segments])) if one.conversation.syn_count == 2)
+    assert_all_heard(talk, heard)
+
+
 def test_the_same_initial_number_after_the_end_is_another_connection() -> None:
     talks = [healthy(), healthy(seed=2)]
     assert_apart(talks, listen(one_after_the_other(*talks)))

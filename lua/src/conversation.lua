@@ -304,12 +304,16 @@ function Conversation:is_out_of_place(segment)
   return stream:offset_of(segment.seq) >= stream.highest
 end
 
---- Whether both ends have closed, or one has reset the connection.
+--- Whether both ends have closed, or one has reset the connection. A refusal is no end of it any more once the same
+-- request was made again and accepted.
 function Conversation:closed()
   local first
+  local accepted = self.syn_ack and self.syn_ack.packet or 0
   for _, closing in ipairs(self.closings) do
-    first = first or closing.sender
-    if closing.how == "rst" or closing.sender ~= first then return true end
+    if closing.packet > accepted then
+      first = first or closing.sender
+      if closing.how == "rst" or closing.sender ~= first then return true end
+    end
   end
   return false
 end

@@ -219,7 +219,9 @@ local function let_go(tracker, now)
     closing[place] = nil
     tracker.first_closing = place + 1
     local flow, conversation = waiting.flow, waiting.conversation
-    if now - conversation.end_time <= LINGER then
+    if not conversation.retired and not conversation:closed() then
+      conversation.lingering = false
+    elseif now - conversation.end_time <= LINGER then
       waiting.time = conversation.end_time
       tracker.last_closing = tracker.last_closing + 1
       closing[tracker.last_closing] = waiting

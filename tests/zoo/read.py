@@ -20,5 +20,11 @@ FOUND: Final = (
         "A first packet that is a line of text is a greeting of another service, whatever follows it.",
         "tests/test_kinds.py::test_a_line_of_text_is_a_greeting_whatever_follows_it",
     ),
+    (
+        "Of a connection that was refused at first and accepted when the same request was made again, everything after"
+        " half a minute of silence was left out.",
+        "A refusal is no end of a connection that is accepted later.",
+        "tests/test_tracker.py::test_a_connection_that_was_refused_at_first_is_not_let_go_in_a_long_silence",
+    ),
 )
 """What went wrong, what happens now, and which test holds it."""
