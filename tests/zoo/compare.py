@@ -18,6 +18,7 @@ from zoo.shark import Address, Followed, Packet, Pieces, Told, joined
 
 UNEXPLAINED: Final = "unexplained"
 FLAGS: Final = 0xFFF
+NINE_DIGITS: Final = 9
 
 
 @dataclass(slots=True)
@@ -97,6 +98,8 @@ def _clock(shown: Packet, seen: Seen) -> str:
         return "a time beyond the year 9999, which is kept to it here"
     if not seen.time_ns and _nanoseconds(shown.time) < 0:
         return "a time before 1970, which is kept to it here"
+    if len(shown.time.partition(".")[2]) > NINE_DIGITS:
+        return "a fraction of more than four seconds: tshark keeps 32 bits of it"
     apart = abs(_nanoseconds(shown.time) - seen.time_ns)
     if apart and not apart % (1 << 32):
         return "a fraction of more than four seconds: tshark keeps 32 bits of it"
@@ -104,6 +107,8 @@ def _clock(shown: Packet, seen: Seen) -> str:
 
 
 def _sizes(shown: Packet, seen: Seen) -> str:
+    if shown.captured == seen.captured and shown.length == HALF_SPACE - 1 < seen.length:
+        return "a length of more than 2 GiB: tshark takes the largest that it can write"
     if shown.captured == seen.captured and shown.length >= shown.captured > seen.length:
         return "the file says that more was captured than was there: tshark corrects it"
     return UNEXPLAINED
@@ -198,6 +203,11 @@ def _begins_late(sender: Address, packets: list[Seen]) -> bool:
     return any((number - numbers[0]) % SEQUENCE_SPACE >= HALF_SPACE for number in numbers)
 
 
+def _refuses_first(sender: Address, packets: list[Seen]) -> bool:
+    """Whether the first packet of an end is a reset."""
+    return next((bool(seen.said[2] & RST) for seen in packets if seen.said and seen.sender == sender), False)
+
+
 def _probes_first(sender: Address, packets: list[Seen]) -> bool:
     """Whether an end sends first what is one byte short of its next one: an old connection's keep-alive."""
     said = [seen.said for seen in packets if seen.said and seen.sender == sender]
@@ -245,6 +255,8 @@ def _cause(
         return "tshark keeps to itself what follows upon something missing that nobody acknowledged"
     if sender is not None and not theirs and _probes_first(sender, [seen for seen, _ in packets]):
         return "a keep-alive comes first: tshark waits for the byte before the one that it asks for"
+    if sender is not None and _refuses_first(sender, [seen for seen, _ in packets]):
+        return "a refusal comes first: tshark counts from its number, which is none of the connection's"
     if sender is not None and _begins_late(sender, [seen for seen, _ in packets]):
         return "captured out of order from the first packet on: tshark begins with that one"
     if _bytes(theirs) == _bytes(mine):
