@@ -23,6 +23,7 @@ MOST_FILES: Final = 50_000
 """Files looked at in one folder. Measured at 0.14 ms each, so a wrong folder costs seconds, not minutes."""
 ROLE_SWAPPED: Final = "{name}: {option} was given a {bits}-bit key, a {role}'s; it is used as that."
 PUBLIC_GIVEN: Final = "{name}: the public half of a device key opens nothing. The private key is wanted."
+LONG_LOG: Final = "{name}: longer than {most} MiB; the rest was not read."
 BAD_LINE: Final = "{name}: line {number}: {reason}; passed over."
 
 Paths = Iterable[str | os.PathLike[str]]
@@ -292,14 +293,16 @@ class _Loader:
         try:
             with open(path, "rb") as stream:
                 text = stream.read(LARGEST_KEY_LOG).decode("utf-8-sig", "replace")  # editors put a mark before it
+                more = bool(stream.read(1))
         except OSError as error:
             raise KeyFileError(_unreadable(os.fspath(path), error)) from None
         log = read_key_log(text)
         for nonce, keys in log.by_nonce.items():
-            have = self.logged.get(nonce, ())
-            self.logged[nonce] = have + tuple(key for key in keys if key not in have)
-        self.loose += [key for key in log.without_nonce if key not in self.loose]
+            self.logged[nonce] = tuple(dict.fromkeys((*self.logged.get(nonce, ()), *keys)))
+        self.loose = list(dict.fromkeys((*self.loose, *log.without_nonce)))
         name = os.fspath(path)
+        if more:
+            self.warnings.append(LONG_LOG.format(name=name, most=LARGEST_KEY_LOG >> 20))
         self.warnings += [BAD_LINE.format(name=name, number=number, reason=reason) for number, reason in log.bad_lines]
         if not log.by_nonce and not log.without_nonce:
             self.problems.append(f"{name}: no session key in it. Make one: sparkshark decrypt --keylog-out FILE")

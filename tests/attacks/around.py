@@ -18,7 +18,7 @@ MORE = 0x2000
 @attack(
     "fragments",
     "first pieces of datagrams whose others never come, each of the largest extent",
-    size=1_000_000,
+    size=300_000,
     unit="fragments",
     bound="network.fragments.MAX_WAITING_BYTES",
 )
@@ -33,7 +33,7 @@ def fragments(folder: Path, n: int) -> Run:
 @attack(
     "holed-fragments",
     "one datagram after the other, every second eight bytes of each",
-    size=1_000_000,
+    size=200_000,
     unit="fragments",
     bound="network.fragments.MAX_HOLES",
 )
@@ -48,7 +48,7 @@ def holed_fragments(folder: Path, n: int) -> Run:
 @attack(
     "whole-fragments",
     "a datagram of 64 KiB, then its first piece with other bytes, again and again",
-    size=300_000,
+    size=200_000,
     unit="fragments",
     bound="network.fragments.LARGEST_DATAGRAM",
 )
@@ -65,7 +65,7 @@ def whole_fragments(folder: Path, n: int) -> Run:
 @attack(
     "tunnels",
     "packets with 65 IP headers, one inside the other, the last with a Spark segment",
-    size=300_000,
+    size=100_000,
     unit="packets",
     bound="network.frame.MAX_LAYERS",
 )
@@ -82,7 +82,7 @@ def tunnels(folder: Path, n: int) -> Run:
 @attack(
     "extension-headers",
     "IPv6 packets with 170 extension headers in front of a Spark segment",
-    size=300_000,
+    size=100_000,
     unit="packets",
     bound="network.ip.MAX_EXTENSION_HEADERS",
 )
@@ -119,7 +119,7 @@ def names(folder: Path, n: int) -> Run:
 @attack(
     "answers",
     "answers to name lookups whose names are chains of pointers and loops of them",
-    size=60_000,
+    size=20_000,
     unit="answers",
     bound="background.LOOKUP_PACKETS",
 )
@@ -137,7 +137,7 @@ def answers(folder: Path, n: int) -> Run:
 @attack(
     "announcements",
     "announcements of devices, another ID from another address each time",
-    size=500_000,
+    size=300_000,
     unit="announcements",
     bound="background.ANNOUNCERS",
 )
@@ -154,7 +154,7 @@ def announcements(folder: Path, n: int) -> Run:
 @attack(
     "asked-for",
     "ARP questions, DHCP requests and ICMP errors, of another machine each time",
-    size=600_000,
+    size=300_000,
     unit="packets",
     bound="background.QUESTIONS",
 )
@@ -179,7 +179,7 @@ def asked_for(folder: Path, n: int) -> Run:
 @attack(
     "other-ports",
     "connections to another port each time, each with a segment of our greeting's size",
-    size=600_000,
+    size=300_000,
     unit="packets",
     bound="background.FLOWS",
 )
@@ -198,7 +198,7 @@ def other_ports(folder: Path, n: int) -> Run:
 @attack(
     "passed-by",
     "segments of running connections on other ports, each of another one",
-    size=1_000_000,
+    size=600_000,
     unit="segments",
     bound="network.sieve.MOST_CONNECTIONS",
 )

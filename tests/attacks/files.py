@@ -77,9 +77,9 @@ def interfaces(folder: Path, n: int) -> Run:
 @attack(
     "interface-names",
     "interfaces whose names are as long as an option can be",
-    size=40_000,
+    size=10_000,
     unit="interfaces",
-    bound="capture.pcapng.MOST_INTERFACES",
+    bound="capture.pcapng.LONGEST_NAME",
 )
 def interface_names(folder: Path, n: int) -> Run:
     return pcapng(folder, (interface(option(2, b"%08d" % i + NOISE[:65_000])) for i in range(n)))
@@ -88,7 +88,7 @@ def interface_names(folder: Path, n: int) -> Run:
 @attack(
     "sections",
     "a section for each packet",
-    size=300_000,
+    size=200_000,
     unit="sections",
     bound="capture.pcapng.MOST_INTERFACES",
 )
@@ -106,7 +106,7 @@ def sections(folder: Path, n: int) -> Run:
 @attack(
     "declared-4-gb",
     "blocks that declare 4 GB, one behind the other",
-    size=500_000,
+    size=200_000,
     unit="blocks",
     bound="capture.blocks.LARGEST_BLOCK",
 )
@@ -156,7 +156,7 @@ def real(folder: Path, n: int) -> Run:
 @attack(
     "options",
     "interface descriptions and packets made of empty options, 1 MiB each",
-    size=400,
+    size=100,
     unit="MiB",
     bound="capture.blocks.LARGEST_BLOCK",
 )
@@ -171,7 +171,7 @@ def options(folder: Path, n: int) -> Run:
 @attack(
     "unknown-blocks",
     "empty blocks of kinds that nobody knows",
-    size=3_000_000,
+    size=1_000_000,
     unit="blocks",
     bound="capture.source.BLOCK",
 )
@@ -182,7 +182,7 @@ def unknown_blocks(folder: Path, n: int) -> Run:
 @attack(
     "damage",
     "a damaged place behind each packet",
-    size=300_000,
+    size=100_000,
     unit="places",
     bound="capture.ledger.MOST_DAMAGE",
 )
@@ -195,7 +195,7 @@ def damage(folder: Path, n: int) -> Run:
 @attack(
     "pcap-damage",
     "a pcap file with a damaged record behind each packet",
-    size=100_000,
+    size=50_000,
     unit="places",
     bound="capture.ledger.MOST_DAMAGE",
 )
@@ -237,7 +237,7 @@ def clocked(folder: Path, n: int, ticks: Callable[[int], int], unit: bytes = b"\
 @attack(
     "clock-jumps",
     "a clock that jumps anywhere within 64 bits at each packet",
-    size=400_000,
+    size=100_000,
     unit="packets",
     bound="capture.ledger.LATEST_NS",
     each=400,
@@ -250,7 +250,7 @@ def clock_jumps(folder: Path, n: int) -> Run:
 @attack(
     "clock-backwards",
     "a clock that runs backwards, an hour with each packet",
-    size=400_000,
+    size=100_000,
     unit="packets",
     bound="tracker.LINGER_NS",
     each=400,
@@ -262,7 +262,7 @@ def clock_backwards(folder: Path, n: int) -> Run:
 @attack(
     "clock-extremes",
     "a clock that stands at zero and at the largest number by turns, of ticks of a picosecond and of a second",
-    size=400_000,
+    size=100_000,
     unit="packets",
     bound="capture.ledger.LATEST_NS",
     each=400,
@@ -299,31 +299,31 @@ def bomb(folder: Path, suffix: str, writer: Any, n: int) -> Run:
 BOMBS = "a packed capture that becomes so much: the healthy session, then zeros"
 
 
-@attack("bomb-gzip", BOMBS, size=1024, unit="MiB", bound="capture.source.BLOCK")
+@attack("bomb-gzip", BOMBS, size=200, unit="MiB", bound="capture.source.BLOCK")
 def bomb_gzip(folder: Path, n: int) -> Run:
     import zlib  # noqa: PLC0415
 
     return bomb(folder, "gz", zlib.compressobj(9, zlib.DEFLATED, 31), n)
 
 
-@attack("bomb-xz", BOMBS, size=1024, unit="MiB", bound="capture.source.LARGEST_DICTIONARY")
+@attack("bomb-xz", BOMBS, size=200, unit="MiB", bound="capture.source.LARGEST_DICTIONARY")
 def bomb_xz(folder: Path, n: int) -> Run:
     return bomb(folder, "xz", lzma.LZMACompressor(preset=6), n)
 
 
-@attack("bomb-bzip2", BOMBS, size=1024, unit="MiB", bound="capture.source.BLOCK")
+@attack("bomb-bzip2", BOMBS, size=200, unit="MiB", bound="capture.source.BLOCK")
 def bomb_bzip2(folder: Path, n: int) -> Run:
     return bomb(folder, "bz2", bz2.BZ2Compressor(9), n)
 
 
-@attack("bomb-zstd", BOMBS, size=4096, unit="MiB", bound="capture.source.MOST_TIMES")
+@attack("bomb-zstd", BOMBS, size=1200, unit="MiB", bound="capture.source.MOST_TIMES")
 def bomb_zstd(folder: Path, n: int) -> Run:
     import zstandard  # noqa: PLC0415
 
     return bomb(folder, "zst", zstandard.ZstdCompressor(level=3).compressobj(), n)
 
 
-@attack("bomb-lz4", BOMBS, size=1024, unit="MiB", bound="capture.source.BLOCK")
+@attack("bomb-lz4", BOMBS, size=200, unit="MiB", bound="capture.source.BLOCK")
 def bomb_lz4(folder: Path, n: int) -> Run:
     import lz4.frame  # noqa: PLC0415
 
@@ -333,7 +333,7 @@ def bomb_lz4(folder: Path, n: int) -> Run:
 @attack(
     "bomb-nested",
     "a packed capture inside packed files: only the outermost is unpacked",
-    size=1024,
+    size=400,
     unit="MiB",
     bound="capture.source.BLOCK",
 )
@@ -348,7 +348,7 @@ def bomb_nested(folder: Path, n: int) -> Run:
 @attack(
     "members",
     "a packed capture made of members that hold nothing",
-    size=400_000,
+    size=200_000,
     unit="members",
     bound="capture.source.FEED",
 )
@@ -369,7 +369,7 @@ def members(folder: Path, n: int) -> Run:
 @attack(
     "growing",
     "a file to which more is written than is read, as long as it is read",
-    size=1_000_000,
+    size=100_000,
     unit="packets at first",
     bound="capture.source.BLOCK",
 )
@@ -379,8 +379,9 @@ def growing(folder: Path, n: int) -> Run:
     with scene(path, n) as made:
         for _ in range(n):
             made.add(frame)
-    more = (struct.pack("<IIII", START // 10**6 + 60, 0, len(frame), len(frame)) + frame) * 100_000
+    more = (struct.pack("<IIII", START // 10**6 + 60, 0, len(frame), len(frame)) + frame) * 5_000
     run = analyzed(path)
+    run.says = ("grew while it was read",)
     run.grow = partial(_append, path, more)
     return run
 

@@ -85,7 +85,7 @@ def one_device(folder: Path, n: int) -> Run:
 @attack(
     "large-files",
     "files of 4 MiB among the keys: zeros, DER without end, PEM without end, random bytes",
-    size=160,
+    size=100,
     unit="files",
     bound="keys.ring.LARGEST_KEY_FILE",
 )
@@ -158,7 +158,7 @@ def log_of_one_nonce(folder: Path, n: int) -> Run:
 @attack(
     "key-log-lines",
     "a key log of a single line, and of lines that are none",
-    size=64,
+    size=100,
     unit="MiB",
     bound="keys.keylog.LARGEST_KEY_LOG",
     each=6 << 20,

@@ -91,7 +91,7 @@ def event_names(folder: Path, n: int) -> Run:
 @attack(
     "coap-options",
     "messages that are nothing but options, nine hundred each, of another kind each time",
-    size=100_000,
+    size=8_000,
     unit="messages",
     bound="coap.REMEMBERED_RUNS",
     each=1_200,
@@ -108,7 +108,7 @@ def coap_options(folder: Path, n: int) -> Run:
 @attack(
     "descriptions",
     "answers to Describe: JSON nested as deep as a frame can hold, names without end, numbers of a thousand digits",
-    size=60_000,
+    size=10_000,
     unit="answers",
     bound="messages.describe.DEEPEST_DESCRIPTION",
     each=1_200,
@@ -134,7 +134,7 @@ def descriptions(folder: Path, n: int) -> Run:
 @attack(
     "unanswered",
     "requests of both ends that nobody answers",
-    size=400_000,
+    size=40_000,
     unit="requests",
     bound="messages.reader.MOST_OUTSTANDING",
     each=90,
@@ -154,7 +154,7 @@ def unanswered(folder: Path, n: int) -> Run:
 @attack(
     "restarts",
     "one update that begins again with every second chunk, and is asked for missed parts in between",
-    size=60_000,
+    size=4_000,
     unit="restarts",
     bound="export.firmware.MOST_UPDATES",
     each=1_500,
@@ -173,6 +173,7 @@ def restarts(folder: Path, n: int) -> Run:
             session.says(messages.chunk(at, token, data), device=False)
             session.says(messages.chunk_received(session.number_of(device=True), token), device=True)
             session.says(messages.chunk_missed(session.number_of(device=True), (0, 1, 2)), device=True)
+    (folder / "images").mkdir(exist_ok=True)
     run = keyed(folder)
     run.words[0] = "decrypt"
     run.words += ["--firmware", str(folder / "images"), "--force"]
@@ -183,7 +184,7 @@ def restarts(folder: Path, n: int) -> Run:
 @attack(
     "chunks",
     "one update whose chunks are numbered at random and never fit",
-    size=200_000,
+    size=40_000,
     unit="chunks",
     bound="export.transfer.LARGEST_IMAGE",
     each=700,
@@ -205,6 +206,7 @@ def chunks(folder: Path, n: int) -> Run:
             place = struct.pack(">H", number * 7919 & 0xFFFF)
             options = ((11, b"c"), (15, crc), (15, place))
             session.says(messages.message(NON, messages.POST, session.number_of(device=False), options=options, payload=data), device=False)
+    (folder / "images").mkdir(exist_ok=True)
     run = keyed(folder)
     run.words[0] = "decrypt"
     run.words += ["--firmware", str(folder / "images"), "--force"]

@@ -37,7 +37,7 @@ def mixed(folder: Path, n: int) -> Path:
 SAYS = "a bit of all: connections that never come up, failed logins, days that never were, holes, ever new events"
 
 
-def entered(name: str, *, each: int, size: int = 400_000) -> None:
+def entered(name: str, *, each: int, size: int = 24_000) -> None:
     """Enter the attack on one output."""
     command, _, form = name.partition(" ")
 

@@ -45,7 +45,7 @@ def half_open(folder: Path, n: int) -> Run:
 @attack(
     "doubted",
     "connections whose server sends a second greeting in the midst of frames, and then nothing",
-    size=80_000,
+    size=24_000,
     unit="connections",
     bound="tracker.READY",
     each=6_000,
@@ -62,7 +62,7 @@ def doubted(folder: Path, n: int) -> Run:
 @attack(
     "by-turns",
     "more open connections than are held ready, each with a segment when all others had one",
-    size=80_000,
+    size=24_000,
     unit="connections",
     bound="tracker.READY",
     each=3_500,
@@ -80,7 +80,7 @@ def by_turns(folder: Path, n: int) -> Run:
 @attack(
     "same-port",
     "a connection request with another sequence number each time, from one port",
-    size=200_000,
+    size=24_000,
     unit="connections",
     bound="tracker.READY",
     each=2_000,
@@ -95,7 +95,7 @@ def same_port(folder: Path, n: int) -> Run:
 @attack(
     "out-of-order",
     "one connection, each segment one byte beyond the one before, the hole in front never filled",
-    size=1_000_000,
+    size=300_000,
     unit="segments",
     bound="streams.PENDING_PIECES",
 )
@@ -110,7 +110,7 @@ def out_of_order(folder: Path, n: int) -> Run:
 @attack(
     "backwards",
     "one connection, its segments in falling order before a hole, again and again",
-    size=500_000,
+    size=100_000,
     unit="segments",
     bound="streams.PENDING_PIECES",
 )
@@ -126,7 +126,7 @@ def backwards(folder: Path, n: int) -> Run:
 @attack(
     "overlaps",
     "one connection, segments that overlap each other with other bytes, before a hole and behind it",
-    size=500_000,
+    size=100_000,
     unit="segments",
     bound="streams.RECENT",
 )
@@ -144,7 +144,7 @@ def overlaps(folder: Path, n: int) -> Run:
 @attack(
     "acknowledged",
     "one connection, acknowledgements of bytes that are never seen, a byte more each time",
-    size=1_000_000,
+    size=200_000,
     unit="segments",
     bound="streams.STEPS",
 )
@@ -159,7 +159,7 @@ def acknowledged(folder: Path, n: int) -> Run:
 @attack(
     "bytes",
     "one connection, a byte in each segment, its frames never whole",
-    size=1_000_000,
+    size=200_000,
     unit="segments",
     bound="frames.SEARCH_WINDOW",
 )
@@ -174,7 +174,7 @@ def single_bytes(folder: Path, n: int) -> Run:
 @attack(
     "lost-framing",
     "one connection, full segments of random bytes in the place of frames",
-    size=200_000,
+    size=30_000,
     unit="segments",
     bound="frames.SEARCH_WINDOW",
 )
@@ -190,7 +190,7 @@ def lost_framing(folder: Path, n: int) -> Run:
 @attack(
     "short-frames",
     "one connection, segments full of frames that look right and end in one that does not",
-    size=200_000,
+    size=20_000,
     unit="segments",
     bound="frames.LOST_LISTED",
 )
@@ -206,7 +206,7 @@ def short_frames(folder: Path, n: int) -> Run:
 @attack(
     "holes",
     "one connection, a frame and a hole that was acknowledged, again and again",
-    size=300_000,
+    size=60_000,
     unit="holes",
     bound="conversation.HOLES",
 )
@@ -223,7 +223,7 @@ def holes(folder: Path, n: int) -> Run:
 @attack(
     "cut",
     "one connection, segments that claim 64 KiB each, of which nothing was captured",
-    size=500_000,
+    size=100_000,
     unit="segments",
     bound="streams.PENDING_PIECES",
 )
@@ -239,7 +239,7 @@ def cut(folder: Path, n: int) -> Run:
 @attack(
     "resets",
     "one connection, nothing but resets and repeats of its first request",
-    size=500_000,
+    size=100_000,
     unit="segments",
     bound="conversation.CLOSINGS",
 )
@@ -257,7 +257,7 @@ def resets(folder: Path, n: int) -> Run:
 @attack(
     "dead-frames",
     "devices that only ever send pings under an all-zero key",
-    size=200_000,
+    size=50_000,
     unit="frames",
     bound="conversation.DEAD_FRAMES",
 )
@@ -277,7 +277,7 @@ def dead_frames(folder: Path, n: int) -> Run:
 @attack(
     "random-frames",
     "frames that no key opens, with keys given",
-    size=500_000,
+    size=100_000,
     unit="frames",
     bound="decryption.BAD_FRAMES",
 )
@@ -297,7 +297,7 @@ def random_frames(folder: Path, n: int) -> Run:
 @attack(
     "random-logins",
     "logins that no key opens, with forty keys given",
-    size=12_000,
+    size=2_000,
     unit="logins",
     bound="session.opening.MOST_TRIES",
     each=8_000,
