@@ -38,8 +38,8 @@ device pings after 15 s, and gives up 10 s later."""
 SENDERS: Final = 65_536
 """Addresses whose checksums the plugin counts, for the same reason."""
 DOUBTS: Final = 1024
-"""Connections with a nonce out of place for whose answer is waited, at the same time; an answer comes within seconds. They
-are held ready meanwhile. Of more, the one that waits for longest goes on as if it was no nonce.
+"""Connections with a nonce out of place for whose answer is waited, at the same time; an answer comes within seconds.
+They are held ready meanwhile. Of more, the one that waits for longest goes on as if it was no nonce.
 """
 HELD: Final = 8
 """Packets between a nonce and the device's answer to it: repeats, and acknowledgements."""

@@ -79,11 +79,14 @@ class InterfaceNumbers:
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[int, bytes], int] = {}
+        self.left_out = 0
+        """Descriptions of further ones than `MOST_INTERFACES`; they count as the first of all."""
 
     def number(self, place: int, name: bytes) -> int:
         """Return the number of the interface ``name`` that its section describes as number ``place``."""
-        if len(self._numbers) >= MOST_INTERFACES:
-            return self._numbers.get((place, name), 0)
+        if len(self._numbers) >= MOST_INTERFACES and (place, name) not in self._numbers:
+            self.left_out += 1
+            return 0
         return self._numbers.setdefault((place, name), len(self._numbers))
 
     @property

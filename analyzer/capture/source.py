@@ -155,8 +155,8 @@ class Source:
         self.between: Callable[[], None] | None = None
         """Called whenever bytes have come."""
         self.size: int | None = None
-        """How many bytes a file had when it was opened, whose bytes can be had in any order; None for any other. No more
-        are read, if there were any: a file to which others write faster than it is read would have no end."""
+        """How many bytes a file had when it was opened, whose bytes can be had in any order; None for any other. No
+        more are read, if there were any: a file to which others write faster than it is read would have no end."""
         self.grew = False
         """Whether there were more than these by the time they had been read."""
         self.block = block
@@ -371,7 +371,9 @@ class Window:
         What was at ``at`` lies at 0 then.
         """
         kept, old = self.end - at, self.view
-        wanted = max(length, kept, self._block)
+        # With room for a block behind it: where each of many blocks ends a little later than the one before, as much as
+        # is kept would be moved for each of them.
+        wanted = max(length + self._block if length > self._block else self._block, kept)
         if wanted > self.room or self.room > self._block >= wanted:
             self._make(wanted)
         self.view[:kept] = old[at : self.end]

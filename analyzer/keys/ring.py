@@ -14,7 +14,7 @@ from analyzer.capture.complaints import cannot_read
 from analyzer.keys.devicetable import DEVICE_TABLE, read_device_table
 from analyzer.keys.inspect import REMARKS, Password, inspect_key_file
 from analyzer.keys.keylog import LARGEST_KEY_LOG, SessionKey, parse_session_key, read_key_log
-from analyzer.keys.model import FirmwareReading, Key, KeyFile, KeyFileError, Role
+from analyzer.keys.model import FirmwareReading, Key, KeyFile, KeyFileError, KeyPart, Role
 from analyzer.secrecy import forgetful
 
 LARGEST_KEY_FILE: Final = 4 << 20
@@ -61,6 +61,7 @@ class KeyRing:
         self._by_modulus: dict[int, Key] = {}
         self._by_device: dict[str, tuple[Key, ...]] = {}
         self._in_table: dict[bytes, Key] = {}
+        self._parts: dict[int, list[KeyPart]] | None = None
 
     @classmethod
     @forgetful
@@ -142,7 +143,11 @@ class KeyRing:
 
         None without a private half. What the device itself holds may be another file: only a fresh dump is sure.
         """
-        parts = [part for file in self.files for part in file.parts if part.key.n == key.n and part.key.private]
+        if self._parts is None:  # asked for of each of the keys, of which there may be thousands
+            self._parts = {}
+            for part in (part for file in self.files for part in file.parts if part.key.private):
+                self._parts.setdefault(part.key.n, []).append(part)
+        parts = self._parts.get(key.n)
         if not parts:
             return None
         best = min(parts, key=lambda part: (part.encoding != "pkcs1", part.pem))

@@ -25,6 +25,7 @@ MPLS: Final = frozenset((0x8847, 0x8848))
 VLAN_TAGS: Final = frozenset((0x8100, 0x88A8, 0x9100, 0x9200, 0x9300))
 # Type fields up to here are lengths (IEEE 802.3 3.2.6); Linux marks bare 802.2 frames with 4.
 LARGEST_8023_LENGTH: Final = 1500
+"""What the field behind the addresses can say as a length; larger numbers name a protocol (IEEE 802.3 3.2.6)."""
 LINUX_8022: Final = 0x0004
 
 # What `AF_INET6` is depends on the system that captured: NetBSD and OpenBSD, FreeBSD, Darwin, Linux, Windows.

@@ -6,9 +6,10 @@ import random
 import struct
 from pathlib import Path
 
-from .model import Run, analyzed, attack
-from .scene import ACK, ATTACKER, DATA, IPV4, SERVER, SYN, address, framed, from_device, ip, scene, udp
-from ..benchmarks.workload import ethernet
+from benchmarks.workload import ethernet
+
+from attacks.model import Run, analyzed, attack
+from attacks.scene import ACK, ATTACKER, DATA, IPV4, SERVER, SYN, address, framed, from_device, ip, scene, udp
 
 NOISE = random.Random(1).randbytes(1 << 16)
 ROUTER = bytes((192, 168, 1, 1))

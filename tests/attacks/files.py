@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .model import Run, analyzed, attack
-from .scene import PCAP, SYN, address, from_device, read_bystander, scene
+from attacks.model import Run, analyzed, attack
+from attacks.scene import PCAP, SYN, address, from_device, read_bystander, scene
 
 SECTION = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
 START, HEALTHY = read_bystander()
@@ -163,9 +163,7 @@ def real(folder: Path, n: int) -> Run:
 def options(folder: Path, n: int) -> Run:
     many = struct.pack("<HH", 1, 0) * (MIB // 4 - 20)
     frame = b"\xff" * 14 + HEALTHY[0][1][14:60]
-    return pcapng(
-        folder, (interface(many) if i % 2 else packet(frame, START, 0, many) for i in range(n))
-    )
+    return pcapng(folder, (interface(many) if i % 2 else packet(frame, START, 0, many) for i in range(n)))
 
 
 @attack(

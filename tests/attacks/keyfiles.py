@@ -7,8 +7,8 @@ import random
 from itertools import combinations, islice
 from pathlib import Path
 
-from .model import Run, attack
-from .scene import BYSTANDER, ROOT
+from attacks.model import Run, attack
+from attacks.scene import BYSTANDER, ROOT
 
 RNG = random.Random(5)
 
@@ -60,7 +60,9 @@ def key_files(folder: Path, n: int) -> Run:
         name = f"{number:024x}"
         (keys / f"{name}.der").write_bytes(private_key(p, q))
         inner = der(0x30, integer(p * q) + integer(65537))
-        (keys / f"{name}.pub.der").write_bytes(der(0x30, bytes.fromhex("300d06092a864886f70d0101010500") + der(3, b"\0" + inner)))
+        (keys / f"{name}.pub.der").write_bytes(
+            der(0x30, bytes.fromhex("300d06092a864886f70d0101010500") + der(3, b"\0" + inner))
+        )
     return with_keys("--keys", str(keys))
 
 

@@ -10,9 +10,8 @@ from typing import Final
 
 from analyzer.simulate import Conversation, finish, make_world, messages
 from analyzer.simulate.scenarios import SCENARIOS
-
-from .model import Run, analyzed, attack
-from .scene import DATA, IPV4, Scene, from_device, from_server, scene
+from attacks.model import Run, analyzed, attack
+from attacks.scene import DATA, IPV4, Scene, from_device, from_server, scene
 
 NOISE: Final = random.Random(4).randbytes(1 << 16)
 EVENT: Final = (11, b"e")
@@ -168,7 +167,9 @@ def restarts(folder: Path, n: int) -> Run:
             begin = messages.update_begin("legacy", at, token, chunk_size=512, length=1 << 20)
             session.says(begin, device=False)
             session.says(messages.message(ACK, messages.EMPTY, at), device=True)
-            session.says(messages.message(NON, messages.CHANGED, session.number_of(device=True), token=token), device=True)
+            session.says(
+                messages.message(NON, messages.CHANGED, session.number_of(device=True), token=token), device=True
+            )
             at = session.number_of(device=False)
             session.says(messages.chunk(at, token, data), device=False)
             session.says(messages.chunk_received(session.number_of(device=True), token), device=True)
@@ -196,16 +197,17 @@ def chunks(folder: Path, n: int) -> Run:
         begin = messages.update_begin("community", at, 1, chunk_size=512, length=1 << 30)
         session.says(begin, device=False)
         session.says(messages.message(ACK, messages.EMPTY, at), device=True)
-        ready = messages.message(
-            NON, messages.CHANGED, session.number_of(device=True), token=1, payload=b"\1"
-        )
+        ready = messages.message(NON, messages.CHANGED, session.number_of(device=True), token=1, payload=b"\1")
         session.says(ready, device=True)
         for number in range(n):
             data = NOISE[number % 60_000 :][:512]
             crc = struct.pack(">I", zlib.crc32(data))
             place = struct.pack(">H", number * 7919 & 0xFFFF)
             options = ((11, b"c"), (15, crc), (15, place))
-            session.says(messages.message(NON, messages.POST, session.number_of(device=False), options=options, payload=data), device=False)
+            session.says(
+                messages.message(NON, messages.POST, session.number_of(device=False), options=options, payload=data),
+                device=False,
+            )
     (folder / "images").mkdir(exist_ok=True)
     run = keyed(folder)
     run.words[0] = "decrypt"

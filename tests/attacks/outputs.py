@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from analyzer.simulate import messages
-
-from .model import Run, attack
-from .opened import Session
-from .scene import ATTACKER, DATA, SYN, address, from_device, from_server, scene
-from .tcp import NOISE, logged_in, opened
+from attacks.model import Run, attack
+from attacks.opened import Session
+from attacks.scene import ATTACKER, DATA, SYN, address, from_device, from_server, scene
+from attacks.tcp import NOISE, logged_in, opened
 
 
 def mixed(folder: Path, n: int) -> Path:
@@ -55,14 +54,22 @@ def entered(name: str, *, each: int, size: int = 24_000) -> None:
             return Run(["explain", "--wireshark", "Unknown 16", str(capture)], bystander=False)
         words = [command, str(capture), "--jobs", "1", *keys]
         if form == "plain":
-            words += ["-w", str(folder / "plain.pcapng"), "--keylog-out", str(folder / "keys.log"), "--force", "--quiet"]
+            words += [
+                "-w",
+                str(folder / "plain.pcapng"),
+                "--keylog-out",
+                str(folder / "keys.log"),
+                "--force",
+                "--quiet",
+            ]
         elif form == "parquet":
             words += ["--format", form, "-o", str(folder / "tables"), "--force"]
         elif form != "text":
             words += ["--format", form]
         return Run(words, bystander=command == "analyze" and form == "jsonl")
 
-    attack(name.replace(" ", "-"), SAYS, size=size, unit="packets", bound=BOUNDS.get(name, "cold.WARM"), each=each)(build)
+    bound = BOUNDS.get(name, "cold.WARM")
+    attack(name.replace(" ", "-"), SAYS, size=size, unit="packets", bound=bound, each=each)(build)
 
 
 BOUNDS = {

@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from ..benchmarks.measure import CHILD, environment
-from .model import Attack, Run
-from .scene import DEVICE
+from benchmarks.measure import CHILD, environment
+
+from attacks.model import Attack, Run
+from attacks.scene import DEVICE
 
 APART: Final = 4
 """The larger size is so many times the smaller: start and noise count for less than with twice as many."""
@@ -143,7 +144,7 @@ def _is_healthy(out: Path) -> bool:
     return False
 
 
-def _records(out: Path) -> Iterator[dict[str, object]]:
+def _records(out: Path) -> Iterator[dict[str, Any]]:
     with out.open(encoding="utf-8") as lines:
         for line in lines:
             if '"kind": "conversation"' in line[:40] or '"kind": "finding"' in line[:40]:

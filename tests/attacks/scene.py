@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ..benchmarks.workload import ethernet
+from benchmarks.workload import ethernet
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BYSTANDER: Final = ROOT / "captures" / "healthy-full.pcap"
@@ -86,12 +86,16 @@ def address(number: int) -> bytes:
     return bytes((10,)) + (1 + number).to_bytes(3, "big")
 
 
-def from_device(device: bytes, port: int, seq: int, ack: int, flags: int, payload: bytes = b"") -> bytes:
+def from_device(  # noqa: PLR0917 - in the order of the header
+    device: bytes, port: int, seq: int, ack: int, flags: int, payload: bytes = b""
+) -> bytes:
     """A TCP segment to the server, with checksums."""
     return ethernet((device, port), (SERVER, PORT), (seq & 0xFFFFFFFF, ack & 0xFFFFFFFF), flags, payload)
 
 
-def from_server(device: bytes, port: int, seq: int, ack: int, flags: int, payload: bytes = b"") -> bytes:
+def from_server(  # noqa: PLR0917 - in the order of the header
+    device: bytes, port: int, seq: int, ack: int, flags: int, payload: bytes = b""
+) -> bytes:
     """A TCP segment from the server, with checksums."""
     return ethernet((SERVER, PORT), (device, port), (seq & 0xFFFFFFFF, ack & 0xFFFFFFFF), flags, payload)
 

@@ -6,8 +6,8 @@ import random
 import struct
 from pathlib import Path
 
-from .model import Run, analyzed, attack
-from .scene import ACK, ATTACKER, DATA, RST, SYN, SYN_ACK, Scene, address, from_device, from_server, scene
+from attacks.model import Run, analyzed, attack
+from attacks.scene import ACK, ATTACKER, DATA, RST, SYN, SYN_ACK, Scene, address, from_device, from_server, scene
 
 NOISE = random.Random(5683).randbytes(1 << 16)
 
@@ -282,7 +282,7 @@ def dead_frames(folder: Path, n: int) -> Run:
     bound="decryption.BAD_FRAMES",
 )
 def random_frames(folder: Path, n: int) -> Run:
-    from .scene import ROOT  # noqa: PLC0415
+    from attacks.scene import ROOT  # noqa: PLC0415
 
     with scene(folder / "a.pcap", n + 6) as made:
         logged_in(made)
@@ -303,7 +303,7 @@ def random_frames(folder: Path, n: int) -> Run:
     each=8_000,
 )
 def random_logins(folder: Path, n: int) -> Run:
-    from .scene import ROOT  # noqa: PLC0415
+    from attacks.scene import ROOT  # noqa: PLC0415
 
     with scene(folder / "a.pcap", 6 * n) as made:
         for number in range(n):
