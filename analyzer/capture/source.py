@@ -336,11 +336,11 @@ class Source:
                     if unpacker.eof:
                         data, unpacker = unpacker.unused_data or b"", None  # lz4 says None
                     unpacked += len(piece)
+                    if piece:
+                        yield piece
                     if unpacked > max(ALWAYS_UNPACKED, MOST_TIMES * self.packed_bytes):
                         self.ended_early = f"the {compression.name} data unpacks to {MOST_TIMES:,} times its size"
                         return
-                    if piece:
-                        yield piece
         except Exception:  # five libraries, each with its own errors; all mean the same
             self.ended_early = f"the {compression.name} data is damaged"
         if unpacker is not None and self.ended_early is None:
