@@ -168,7 +168,7 @@ def test_every_bound_has_its_reason_below_it() -> None:
 def test_every_attack_names_a_bound_that_there_is() -> None:
     assert all(bound_of(attack.bound)[1] for attack in ATTACKS.values())
     assert {f"analyze-{form}" for form in analyze_command.FORMATS} <= set(ATTACKS)
-    assert outputs.SAYS == ATTACKS["redact"].says
+    assert ATTACKS["redact"].says == outputs.SAYS
 
 
 # -- the bounds that are told in other ways -------------------------------------------------------------------
