@@ -33,9 +33,9 @@ COLUMNS: Final = [
     "bound that held",
 ]
 ABOUT: Final = (
-    "Captures, key files and pipes made to cost much. Each is tried at a quarter of its size and at all of it: processor"
-    " time grows with the size and no faster; memory does not grow, or by what is known of each connection or"
-    " message; and a healthy session in the same capture is still called healthy."
+    "Captures, key files and pipes made to cost much. Each is tried at a quarter of its size and at all of it:"
+    " processor time grows with the size and no faster; memory does not grow, or by what is known of each connection"
+    " or message; and a healthy session in the same capture is still called healthy."
 )
 
 
