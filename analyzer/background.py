@@ -51,6 +51,7 @@ LOOKUPS: Final = 256
 LOOKUP_PACKETS: Final = 16_384
 """Questions and answers about those names that are kept one by one, all together."""
 ANNOUNCERS: Final = 4096
+"""Addresses whose announcements are kept: only those of a local network are heard, which has some hundreds."""
 ANNOUNCEMENTS: Final = 64
 """Announcements of one address that are kept: those behind its first twenty logins, at least."""
 MACHINES: Final = 4096
@@ -70,6 +71,7 @@ ARP_AGAIN: Final = (500_000_000, 5_000_000_000)
 sooner is a copy of the packet, what comes later may have been answered in between.
 """
 PORTS: Final = 1024
+"""Server ports whose packets and connections are counted apart: four of them are told of."""
 MIDWAY_SEGMENTS: Final = 8
 """Packets in a row that are exact runs of frames, for a connection whose start was not captured."""
 CLOUD_NAMES: Final = ("spark.io", "particle.io")
@@ -232,6 +234,7 @@ class Background:
         self.first_coap_datagram: int | None = None
         self.dtls_datagrams = 0
         self._lookup_packets = 0
+        self.left_out: Counter[str] = Counter()  # packets that a bound kept from being remembered, by its name
         self.first_dtls_datagram: int | None = None
         self._flows: dict[tuple[bytes, int, bytes, int], _Flow] = {}
 
@@ -254,6 +257,8 @@ class Background:
             self.kinds["ICMP"] += 1
             if len(self.complaints) < COMPLAINTS:
                 self.complaints.append(unit)
+            else:
+                self.left_out["complaints"] += 1
         elif isinstance(unit, Other):
             self.kinds[unit.kind] += 1
 
@@ -293,7 +298,9 @@ class Background:
                     flow.accepted_ns = segment.time_ns
                     self._wake(near, far)
                 return
-            if far == _PROBED and (near[0] in self.probes or len(self.probes) < MACHINES):
+            if far == _PROBED and not (near[0] in self.probes or len(self.probes) < MACHINES):
+                self.left_out["machines"] += 1
+            elif far == _PROBED:
                 probes = self.probes.setdefault(near[0], [])
                 if len(probes) < PROBES:
                     probes.append((segment.number, segment.time_ns))
@@ -303,6 +310,8 @@ class Background:
                     self.tcp_connections[far[1]] += 1
                 if len(self._flows) < FLOWS:
                     self._flows[key] = _Flow(*far, segment.number)
+                else:
+                    self.left_out["flows"] += 1
             return
         if flow is not None and flow.accepted_ns is not None and (segment.length or segment.flags & (FIN | RST)):
             self._end_of_silence(flow, segment, segment.time_ns - flow.accepted_ns)
@@ -385,6 +394,10 @@ class Background:
                 another = bool(heard) and heard[-1].device_id != told.device_id
                 if len(heard) < (2 * ANNOUNCEMENTS if another else ANNOUNCEMENTS):  # another unit is always news
                     heard.append(told)
+                else:
+                    self.left_out["announcements"] += 1
+            else:
+                self.left_out["announcers"] += 1
         elif DTLS_PORT in ports:
             self.kinds["UDP 5684"] += 1
             self.dtls_datagrams += 1
@@ -415,6 +428,7 @@ class Background:
         lookup = self.lookups.get((asker, name))
         if lookup is None:
             if len(self.lookups) >= LOOKUPS:
+                self.left_out["lookups"] += 1
                 return
             lookup = self.lookups[asker, name] = Lookup(asker, name, datagram.number)
         found = _addresses(datagram) if is_answer else None
@@ -427,6 +441,7 @@ class Background:
             lookup.failed += 1  # a name without an IPv6 address is no failure
         if self._lookup_packets >= LOOKUP_PACKETS:
             lookup.complete = False
+            self.left_out["lookup packets"] += 1
             return
         self._lookup_packets += 1
         identifier = int.from_bytes(payload[:2], "big")
@@ -462,7 +477,10 @@ class Background:
         if payload[:3] != DHCP_ASKS or payload[DHCP_COOKIE_AT : DHCP_COOKIE_AT + 4] != DHCP_COOKIE:
             return
         mac = payload[DHCP_MAC]
-        if any(payload[DHCP_OWN_ADDRESS]) or (mac not in self.joined and len(self.joined) >= MACHINES):
+        if any(payload[DHCP_OWN_ADDRESS]):
+            return
+        if mac not in self.joined and len(self.joined) >= MACHINES:
+            self.left_out["machines"] += 1
             return
         times = self.joined.setdefault(mac, [])
         if len(times) < JOINS:
@@ -499,6 +517,8 @@ class Background:
                 self.questions[arp.sender, arp.target] = Question(
                     arp.number, arp.time_ns, arp.sender, arp.target, arp.time_ns
                 )
+            elif known is None:
+                self.left_out["questions"] += 1
         elif arp.operation == 2:
             known = self.questions.get((arp.target, arp.sender))
             if known is not None and known.answer_packet is None:

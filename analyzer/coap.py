@@ -62,6 +62,7 @@ REMEMBERED_RUNS: Final = 2048
 """How many option runs `decode` remembers: the names in use in a capture are few, CRCs are not, so the memo
 is emptied when full. Together with the next bound it stays below 1 MB."""
 LONGEST_REMEMBERED_RUN: Final = 64
+"""Bytes of a run that is remembered: names in use are shorter."""
 _runs: dict[bytes, tuple[Option, ...]] = {b"": ()}
 
 

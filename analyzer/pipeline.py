@@ -21,6 +21,7 @@ from analyzer.frames import Frame
 from analyzer.gaps import find_gaps
 from analyzer.kinds import kind_of
 from analyzer.network import KNOWN_LINK_TYPES, Decoder
+from analyzer.network.frame import NESTED
 from analyzer.network.sieve import Sieve
 from analyzer.network.units import Segment
 from analyzer.part import Part
@@ -176,6 +177,8 @@ class Analysis:
             trace.packets += held
             self._links.update(self.sieve.held_by_link)
             self._background.count_held()
+        trace.left_out["fragments"] = self._decoder.fragments_crowded_out
+        trace.left_out["layers"] = self._decoder.kinds[NESTED]
         whole = self.close()
         whole.add(others)
         trace.conversations, trace.spark_packets = whole.conversations, whole.spark_packets
@@ -311,4 +314,5 @@ def feed(
         if file.first_ns is not None and file.last_ns is not None:
             trace.first_ns = min(file.first_ns, file.first_ns if trace.first_ns is None else trace.first_ns)
             trace.last_ns = max(file.last_ns, file.last_ns if trace.last_ns is None else trace.last_ns)
+    trace.left_out["interfaces"] = capture.interfaces_left_out
     trace.warnings = list(capture.warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ class Trace:
     not_checked: list[NotChecked] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     gaps: Gaps = field(default_factory=Gaps)  # between the files
+    left_out: Counter[str] = field(default_factory=Counter)  # what a bound kept from being read, by its name
 
     @property
     def time_digits(self) -> int:

@@ -37,6 +37,10 @@ SILENT_NS: Final = 60_000_000_000
 device pings after 15 s, and gives up 10 s later."""
 SENDERS: Final = 65_536
 """Addresses whose checksums the plugin counts, for the same reason."""
+DOUBTS: Final = 1024
+"""Connections with a nonce out of place for whose answer is waited, at the same time; an answer comes within seconds.
+They are held ready meanwhile. Of more, the one that waits for longest goes on as if it was no nonce.
+"""
 HELD: Final = 8
 """Packets between a nonce and the device's answer to it: repeats, and acknowledgements."""
 
@@ -135,6 +139,8 @@ class Tracker:
         elif flow in self._doubted:
             self._settle_doubt(flow, segment, conversation)
         elif segment.length == NONCE_SIZE and conversation.is_out_of_place(segment):
+            if len(self._doubted) >= DOUBTS:
+                self._believe(next(iter(self._doubted)))
             self._doubted[flow] = conversation, [segment]
             self._close_ways(conversation)
         else:

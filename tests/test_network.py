@@ -885,12 +885,12 @@ def test_a_packet_cut_anywhere_keeps_its_length_and_the_start_of_its_payload(cas
 
 def test_layers_without_end_are_given_up() -> None:
     tag = bytes.fromhex("81000001")
-    assert decode(raw(ethernet())[:12] + tag * 10000) == Other(1, 1, "non-ip")
+    assert decode(raw(ethernet())[:12] + tag * 10000) == Other(1, 1, "nested")
     label = bytes.fromhex("00000100") + bytes(4)
     inner = b""
     for _ in range(2000):
         inner = raw(ethernet())[:12] + b"\x88\x47" + label + inner
-    assert decode(inner) == Other(1, 1, "non-ip")
+    assert decode(inner) == Other(1, 1, "nested")
     assert isinstance(decode(b"".join([raw(IP(proto=4, len=0))] * 2000), 101), Other)
     chain = raw(IPv6(nh=0, plen=8 * 4000))[:40] + bytes(8) * 4000
     assert decode(chain, 101) == Other(1, 1, "ip")

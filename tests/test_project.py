@@ -70,6 +70,7 @@ LINE = (
     "tracker",
     "part",
     "background",
+    "limits",
     "expected",
     "findings",
     "devices",

@@ -127,6 +127,7 @@ class Capture:
         self._all = list(entries.values())
         sizes = [entry.size for entry in self._all]
         self._total = None if None in sizes else sum(size or 0 for size in sizes)
+        self._interfaces = InterfaceNumbers()
         self._readings: list[Reading] = []
         self._bytes_done = 0
         self._early_warnings = len(self.warnings)
@@ -138,6 +139,11 @@ class Capture:
         """
         sizes = {entry.path: entry.size for entry in self._all if entry.size is not None}
         return sizes if len(sizes) == len(self._all) else None
+
+    @property
+    def interfaces_left_out(self) -> int:
+        """How many descriptions of interfaces there were beyond those that are told apart."""
+        return self._interfaces.left_out
 
     @property
     def position(self) -> Position:
@@ -154,7 +160,7 @@ class Capture:
         self.files.clear()
         del self.warnings[self._early_warnings :]
         self._bytes_done = 0
-        interfaces = InterfaceNumbers()
+        interfaces = self._interfaces = InterfaceNumbers()
         errors: list[CaptureError] = []
         waiting = deque(self._in_order(errors))
         running: list[tuple[int, int, Packet, Reading]] = []  # a heap, by the time of the next packet

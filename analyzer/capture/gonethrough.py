@@ -16,13 +16,15 @@ class Bytes(Protocol):
     """Where the bytes of a file come from, and how far they have come; `Source` is one.
 
     ``packed_bytes`` of the file itself have been read, ``bytes`` handed out. ``ended_early`` says why there are no
-    more. ``between`` is called whenever bytes have come.
+    more, ``grew`` whether there are, of a file that was shorter when it was opened. ``between`` is called whenever
+    bytes have come.
     """
 
     packed_bytes: int
     bytes: int
     compression: Compression | None
     ended_early: str | None
+    grew: bool
     between: Callable[[], None] | None
 
     def close(self) -> None:

@@ -72,6 +72,8 @@ class Ledger:
             self._book(Damage(offset, packet, early))
             unpacked = " unpacked" if self._source.compression else ""
             self._warn(f"{early}, after {offset:,} bytes{unpacked}; analysed up to there.")
+        elif self._source.grew:  # its last packet was being written then, so where it ends is no damage
+            self._warn(f"grew while it was read; analysed as far as it went at first, {offset:,} bytes.")
         elif cut:
             inside = f"packet {packet:,}" if packet else cut
             self._book(Damage(offset, packet, f"ends inside {inside}"))

@@ -48,6 +48,8 @@ PACKET_OVERHEAD: Final = PACKET_FIELDS + 4
 SIMPLE_OVERHEAD: Final = 16
 MOST_INTERFACES: Final = 65_536
 """Interfaces of one section, and of a whole run; an old packet block can name no more."""
+LONGEST_NAME: Final = 256
+"""Bytes of an interface's name that are remembered: Linux has 15, Windows 50, and an option can have 65,535."""
 
 OPTION_END: Final = 0
 OPTION_NAME: Final = 2
@@ -77,11 +79,14 @@ class InterfaceNumbers:
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[int, bytes], int] = {}
+        self.left_out = 0
+        """Descriptions of further ones than `MOST_INTERFACES`; they count as the first of all."""
 
     def number(self, place: int, name: bytes) -> int:
         """Return the number of the interface ``name`` that its section describes as number ``place``."""
-        if len(self._numbers) >= MOST_INTERFACES:
-            return self._numbers.get((place, name), 0)
+        if len(self._numbers) >= MOST_INTERFACES and (place, name) not in self._numbers:
+            self.left_out += 1
+            return 0
         return self._numbers.setdefault((place, name), len(self._numbers))
 
     @property
@@ -367,7 +372,7 @@ def _interface(body: bytes, section: Section, numbers: InterfaceNumbers) -> Inte
         if code == OPTION_END or len(value) < size:
             break
         if code == OPTION_NAME:
-            name = value
+            name = value[:LONGEST_NAME]
         elif code == OPTION_RESOLUTION and size == 1:
             resolution = value[0]
         elif code == OPTION_OFFSET and size == 8:

@@ -12,6 +12,7 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from io import RawIOBase
 from typing import IO, Any, Final, NamedTuple, Protocol
@@ -30,6 +31,11 @@ ZSTD_FEED: Final = 1024
 """The same where the zstd library does not bound its output: 4 bytes can become 128 KiB, 1024 then 32 MiB."""
 LARGEST_DICTIONARY: Final = 256 << 20
 """Memory that unpacking xz may take; `xz -9` needs 65 MiB."""
+MOST_TIMES: Final = 2_000
+"""A packed file may become so many times as large. Captures become ten times as large, one of nothing but repeats of
+one packet three hundred; gzip cannot do more than a thousand. Who packs zeros well makes a terabyte of 30 MB."""
+ALWAYS_UNPACKED: Final = 1 << 30
+"""Bytes that are unpacked whatever they came from: they take half a minute."""
 LONGEST_MAGIC: Final = 6
 GUESS_WITHIN: Final = 8 << 20
 """Bytes in which a record is searched from which a second reader can begin: some chains of the largest packets."""
@@ -149,7 +155,10 @@ class Source:
         self.between: Callable[[], None] | None = None
         """Called whenever bytes have come."""
         self.size: int | None = None
-        """How many bytes a file has whose bytes can be had in any order; None for any other."""
+        """How many bytes a file had when it was opened, whose bytes can be had in any order; None for any other. No
+        more are read, if there were any: a file to which others write faster than it is read would have no end."""
+        self.grew = False
+        """Whether there were more than these by the time they had been read."""
         self.block = block
         self._keep_open = keep_open
         self._owned = stream is None
@@ -162,12 +171,13 @@ class Source:
             self._readinto = self._stream.readinto
         head = self._head()
         self._pieces = self._unpacked(head, self.compression) if self.compression else self._raw(b"")
-        self._rest = b"" if self.compression else head  # what has been read, and not been handed out
+        # What has been read, and not been handed out.
+        self._rest: bytes | memoryview = b"" if self.compression else head
         self._limit: int | None = None
 
     def more(self) -> bytes:
         """Return the next piece, as soon as there is one; empty at the end."""
-        piece, self._rest = self._rest or next(self._pieces, b""), b""
+        piece, self._rest = bytes(self._rest or next(self._pieces, b"")), b""
         self._come(len(piece))
         return piece
 
@@ -177,12 +187,12 @@ class Source:
         Return how many; 0 at the end.
         """
         if self._rest or self.compression or self._readinto is None:
-            piece = self._rest or next(self._pieces, b"")
+            piece = memoryview(self._rest or next(self._pieces, b""))  # 32 MiB, in the worst case: not to be copied
             size = min(len(piece), len(room))
             room[:size] = piece[:size]
             self._rest = piece[size:]
         else:
-            left = self.block if self._limit is None else min(self.block, self._limit - self.packed_bytes)
+            left = self._left() if self._limit is None else min(self._left(), self._limit - self.packed_bytes)
             size = self._next_into(room[:left]) if left > 0 else 0
         self._come(size)
         return size
@@ -249,14 +259,25 @@ class Source:
                 self.compression = compression
         return head
 
+    def _left(self) -> int:
+        """Return how many bytes to ask for: none at the end that the file had when it was opened."""
+        if not self.size:  # files of the kernel say 0 and have bytes all the same
+            return self.block
+        left = min(self.block, max(0, self.size - self.packed_bytes))
+        if not left and self._owned and not is_url(self.path):
+            with suppress(OSError):
+                self.grew = os.stat(self.path).st_size > self.size
+        return left
+
     def _next_block(self) -> bytes:
         try:
+            left = self._left()
             if self._keep_open:
-                block = self._read(self.block) or b""
+                block = (self._read(left) or b"") if left else b""
             else:
                 with open(self.path, "rb", buffering=0) as stream:
                     stream.seek(self.packed_bytes)
-                    block = stream.read(self.block) or b""
+                    block = stream.read(left) or b""
         except Exception as error:
             self._cannot_go_on(error)
             return b""
@@ -301,6 +322,7 @@ class Source:
 
     def _unpacked(self, head: bytes, compression: Compression) -> Iterator[bytes]:
         unpacker: Unpacker | None = None  # None between two members of a file made with `cat a.gz b.gz`
+        unpacked = 0
         try:
             for packed in self._packed(head, compression.feed):
                 data = packed
@@ -313,8 +335,12 @@ class Source:
                     piece, data = unpacker.decompress(data, self.block), b""
                     if unpacker.eof:
                         data, unpacker = unpacker.unused_data or b"", None  # lz4 says None
+                    unpacked += len(piece)
                     if piece:
                         yield piece
+                    if unpacked > max(ALWAYS_UNPACKED, MOST_TIMES * self.packed_bytes):
+                        self.ended_early = f"the {compression.name} data unpacks to {MOST_TIMES:,} times its size"
+                        return
         except Exception:  # five libraries, each with its own errors; all mean the same
             self.ended_early = f"the {compression.name} data is damaged"
         if unpacker is not None and self.ended_early is None:
@@ -345,7 +371,9 @@ class Window:
         What was at ``at`` lies at 0 then.
         """
         kept, old = self.end - at, self.view
-        wanted = max(length, kept, self._block)
+        # With room for a block behind it: where each of many blocks ends a little later than the one before, as much as
+        # is kept would be moved for each of them.
+        wanted = max(length + self._block if length > self._block else self._block, kept)
         if wanted > self.room or self.room > self._block >= wanted:
             self._make(wanted)
         self.view[:kept] = old[at : self.end]

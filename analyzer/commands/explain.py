@@ -33,6 +33,8 @@ SIGHTINGS: Final = 5
 BYTES_SHOWN: Final = 8
 MOST_SEGMENTS: Final = 500_000
 """Packets with data that are searched: they are held in memory, and a row is looked for near the start anyway."""
+MOST_SEARCHED: Final = 512 << 20
+"""Bytes of them all together."""
 ROLES: Final = {
     "nonce": "the server's greeting",
     "identity": 'the device\'s "who I am"',
@@ -41,7 +43,12 @@ ROLES: Final = {
 
 DESCRIPTION: Final = """\
 A finding by its code, a row that Wireshark showed (with a CAPTURE: which packet
-and which bytes made it), or "capture": how to make one. Alone: all findings."""
+and which bytes made it), "capture": how to make one, or "limits": how much is
+looked at. Alone: all findings."""
+LIMITS_LEAD: Final = (
+    "What a hostile or a very large capture cannot exceed, and what is said when it tries. A report that says nothing"
+    " of these reached none of them."
+)
 IN_BRACKETS: Final = "In brackets: not on every such connection."
 WITH_KEYS: Final = "sparkshark analyze CAPTURE --keys FILE_OR_FOLDER"
 EXAMPLES: Final = """\
@@ -50,6 +57,7 @@ examples
   sparkshark explain 'Reset, 5.05 Proxying Not Supported, TID:24199' seed.pcap
   sparkshark explain --wireshark 'Malformed Packet'
   sparkshark explain capture
+  sparkshark explain limits
 """
 CAPTURE_GUIDE: Final = """\
 How to make a capture that tells everything
@@ -71,7 +79,7 @@ sees all of a device that joins it, if nothing can run on the router.
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument("what", metavar="CODE | 'ROW TEXT' | capture", nargs="?", help="what to explain")
+    parser.add_argument("what", metavar="CODE | 'ROW TEXT' | capture | limits", nargs="?", help="what to explain")
     parser.add_argument("capture", metavar="CAPTURE", nargs="?", help="where the row was seen")
     parser.add_argument("--wireshark", metavar="TEXT", help="a row that Wireshark showed, whatever it looks like")
     parser.add_argument("--port", type=common.port, action="append", metavar="N", help="server port (default 5683)")
@@ -92,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         lines = [line for spec in FINDINGS.values() for line in _listed(spec, style.width)]
         more = [] if style.quiet else ["", "One of them: sparkshark explain CODE"]
         sys.stdout.write(finish([*lines, *more], style))
+    elif what == "limits" and arguments.capture is None:
+        sys.stdout.write(finish(_limits(style), style))
     elif what == "capture" and arguments.capture is None:
         sys.stdout.write(finish(_guide(style.width), style))
     elif what.upper() in FINDINGS:
@@ -107,6 +117,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _listed(spec: FindingSpec, width: int) -> list[str]:
     return wrap(spec.title, width, first=f"{spec.code}  {spec.severity:<9} ", then=" " * 18)
+
+
+def _limits(style: Style) -> list[str]:
+    """The bounds that change what a user is told: value, reason, and what is said when one was reached."""
+    from analyzer.limits import BY_NAME, COUNTED
+
+    lines = wrap(LIMITS_LEAD, style.width)
+    for limit in BY_NAME.values():
+        head = f"{limit.name}: {limit.value:,}"
+        lines += [head] if style.quiet else ["", head]
+        if style.quiet:
+            continue
+        said = limit.says.format(count="N", most=f"{limit.value:,}") if limit in COUNTED else f"{limit.also}."
+        for text in (limit.reason, f"Then: {said}", limit.constant):
+            lines += wrap(text, style.width, first="  ", then="  ") if text else []
+    return lines
 
 
 def _guide(width: int) -> list[str]:
@@ -276,13 +302,16 @@ def _sightings(quoted: QuotedRow, capture: str, arguments: argparse.Namespace) -
         if len(found) < SIGHTINGS:
             found.append(sighting)
     if not found:
-        yield f"No packet of {capture} makes such a row (tried each of {number(len(segments))} with data)."
+        which = "the first" if collector.full else "each of"
+        yield f"No packet of {capture} makes such a row (tried {which} {number(len(segments))} with data)."
         return
     for sighting in found:
         first = sighting.first[:BYTES_SHOWN].hex(" ")
         yield f"  {capture}, packet {number(sighting.packet)}: {first} ..., {sighting.role}"
     if count > len(found):
         yield f"  and {number(count - len(found))} more packets"
+    if collector.full:
+        yield f"Searched: the first {number(len(segments))} packets with data."
     lead = next((f for f in trace.findings if f.severity in ("critical", "major")), None)
     if lead is not None:
         yield f"The real trouble is {lead.code}: sparkshark analyze {shlex.quote(capture)}"
@@ -293,16 +322,25 @@ class _Collector:
 
     def __init__(self, segments: list[tuple[int, str, bytes, str]]) -> None:
         self._segments = segments
+        self._bytes = 0
+        self.full = False
 
     def begin(self, conversation: Conversation) -> None:
         """Listen to one more conversation."""
-        conversation.tap = _Tap(conversation.number, self._segments)
+        conversation.tap = _Tap(conversation.number, self)
+
+    def take(self, packet: int, direction: str, data: bytes, role: str) -> None:
+        """Keep one piece, unless there are too many."""
+        self._bytes += len(data)
+        self.full = self.full or len(self._segments) >= MOST_SEGMENTS or self._bytes > MOST_SEARCHED
+        if not self.full:
+            self._segments.append((packet, direction, data, role))
 
 
 class _Tap:
-    def __init__(self, conversation: int, segments: list[tuple[int, str, bytes, str]]) -> None:
+    def __init__(self, conversation: int, collector: _Collector) -> None:
         self._conversation = conversation
-        self._segments = segments
+        self._collector = collector
         self._offset = dict.fromkeys(Sender, 0)
 
     def receive(self, sender: Sender, data: bytes, packet: int, time_ns: int) -> None:
@@ -315,9 +353,7 @@ class _Tap:
                 break
         else:
             role = f"a locked message from the {sender}"
-        if len(self._segments) == MOST_SEGMENTS:
-            return
-        self._segments.append((packet, f"{self._conversation}-{sender}", data, role))
+        self._collector.take(packet, f"{self._conversation}-{sender}", data, role)
         self._offset[sender] = offset + len(data)
 
     def skip(self, sender: Sender, hole: Hole) -> None:

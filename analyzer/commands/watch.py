@@ -35,6 +35,7 @@ IDLE_S: Final = 0.5
 """How long it is waited for a packet before the terminal is looked after."""
 SHORTEST_S: Final = 0.001
 LARGEST_RING_MB: Final = 100_000
+"""A file of 100 GB: more is no ring, and a slip of the hand."""
 
 DESCRIPTION: Final = """\
 The verdict of analyze while packets arrive, from an interface of this machine or from a capture on a pipe: each step

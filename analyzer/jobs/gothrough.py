@@ -60,6 +60,7 @@ def go_through(piece: Piece, ports: Iterable[int], names: Iterable[str], shares:
         compression=source.compression.name if source.compression else None,
         entries=entries,
         ended_early=source.ended_early,
+        grew=source.grew,
         sifted=sifter.done(),
     )
 

@@ -55,6 +55,7 @@ class RangeResult:
     compression: str | None
     entries: list[Entry]
     ended_early: str | None
+    grew: bool
     sifted: Sifted
 
 
@@ -66,6 +67,7 @@ class Replayed:
     bytes: int = 0
     compression: Compression | None = None
     ended_early: str | None = None
+    grew: bool = False
     between: Callable[[], None] | None = None
 
     def close(self) -> None:
@@ -115,7 +117,7 @@ class RangedFile:
             yield from unpacked(result.sifted.around, before, numbers)
             self._took(result.sifted.held)
             source.compression = PACKINGS.get(result.compression or "")
-            source.ended_early = result.ended_early
+            source.ended_early, source.grew = result.ended_early, result.grew
             source.bytes += own.bytes
             source.packed_bytes = self.size if result.compression else result.end.offset
             for entry in result.entries:

@@ -7,6 +7,7 @@ starts a comment. It opens one session each, and says nothing about whether two 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from analyzer.secrecy import forgetful
 LABEL: Final = "SPARK_SESSION"
 LARGEST_KEY_LOG: Final = 64 << 20
 """About 370,000 sessions: a device that reconnects each second for four days."""
+LONGEST_LINE: Final = 512
+"""Characters of a line that are read: one that makes sense has 175, and there may be blanks between its words."""
 MOST_BAD_LINES: Final = 100
 """Complaints kept of one key log; a file with more of them is some other file."""
 NOT_LABELLED: Final = "does not begin with {label}"
@@ -27,6 +30,7 @@ WRONG_FIELDS: Final = "{label} is followed by {count} fields, not 2"
 NOT_HEX: Final = "the {what} has no hex digit at character {at}"
 WRONG_DIGITS: Final = "the {what} has {count} hex digits, not {wanted}"
 """What is wrong with a line; it never shows the digits themselves."""
+_LINE: Final = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _SEPARATORS: Final = " \t\r\n:-"
 
 
@@ -80,11 +84,12 @@ class KeyLog:
 @forgetful
 def read_key_log(text: str) -> KeyLog:
     """Read a key log. A line that makes no sense is reported with its number; nothing raises."""
-    by_nonce: dict[bytes, tuple[SessionKey, ...]] = {}
+    by_nonce: dict[bytes, dict[SessionKey, None]] = {}  # each once, in the order of the log
     without_nonce: list[SessionKey] = []
     bad: list[tuple[int, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
+    for number, line in enumerate(_LINE.finditer(text), 1):  # one by one: each may have a character or all of them
+        start, end = line.span(1)
+        words = text[start : min(end, start + LONGEST_LINE)].partition("#")[0].split()
         if not words:
             continue
         entry = _entry(words)
@@ -95,9 +100,9 @@ def read_key_log(text: str) -> KeyLog:
         nonce, key = entry
         if nonce is None:
             without_nonce.append(key)
-        elif key not in by_nonce.get(nonce, ()):
-            by_nonce[nonce] = (*by_nonce.get(nonce, ()), key)
-    return KeyLog(by_nonce, tuple(without_nonce), tuple(bad))
+        else:
+            by_nonce.setdefault(nonce, {})[key] = None
+    return KeyLog({nonce: tuple(keys) for nonce, keys in by_nonce.items()}, tuple(without_nonce), tuple(bad))
 
 
 def _entry(words: list[str]) -> tuple[bytes | None, SessionKey] | str:

@@ -14,7 +14,7 @@ from analyzer.capture.complaints import cannot_read
 from analyzer.keys.devicetable import DEVICE_TABLE, read_device_table
 from analyzer.keys.inspect import REMARKS, Password, inspect_key_file
 from analyzer.keys.keylog import LARGEST_KEY_LOG, SessionKey, parse_session_key, read_key_log
-from analyzer.keys.model import FirmwareReading, Key, KeyFile, KeyFileError, Role
+from analyzer.keys.model import FirmwareReading, Key, KeyFile, KeyFileError, KeyPart, Role
 from analyzer.secrecy import forgetful
 
 LARGEST_KEY_FILE: Final = 4 << 20
@@ -23,6 +23,7 @@ MOST_FILES: Final = 50_000
 """Files looked at in one folder. Measured at 0.14 ms each, so a wrong folder costs seconds, not minutes."""
 ROLE_SWAPPED: Final = "{name}: {option} was given a {bits}-bit key, a {role}'s; it is used as that."
 PUBLIC_GIVEN: Final = "{name}: the public half of a device key opens nothing. The private key is wanted."
+LONG_LOG: Final = "{name}: longer than {most} MiB; the rest was not read."
 BAD_LINE: Final = "{name}: line {number}: {reason}; passed over."
 
 Paths = Iterable[str | os.PathLike[str]]
@@ -60,6 +61,7 @@ class KeyRing:
         self._by_modulus: dict[int, Key] = {}
         self._by_device: dict[str, tuple[Key, ...]] = {}
         self._in_table: dict[bytes, Key] = {}
+        self._parts: dict[int, list[KeyPart]] | None = None
 
     @classmethod
     @forgetful
@@ -141,7 +143,11 @@ class KeyRing:
 
         None without a private half. What the device itself holds may be another file: only a fresh dump is sure.
         """
-        parts = [part for file in self.files for part in file.parts if part.key.n == key.n and part.key.private]
+        if self._parts is None:  # asked for of each of the keys, of which there may be thousands
+            self._parts = {}
+            for part in (part for file in self.files for part in file.parts if part.key.private):
+                self._parts.setdefault(part.key.n, []).append(part)
+        parts = self._parts.get(key.n)
         if not parts:
             return None
         best = min(parts, key=lambda part: (part.encoding != "pkcs1", part.pem))
@@ -292,14 +298,16 @@ class _Loader:
         try:
             with open(path, "rb") as stream:
                 text = stream.read(LARGEST_KEY_LOG).decode("utf-8-sig", "replace")  # editors put a mark before it
+                more = bool(stream.read(1))
         except OSError as error:
             raise KeyFileError(_unreadable(os.fspath(path), error)) from None
         log = read_key_log(text)
         for nonce, keys in log.by_nonce.items():
-            have = self.logged.get(nonce, ())
-            self.logged[nonce] = have + tuple(key for key in keys if key not in have)
-        self.loose += [key for key in log.without_nonce if key not in self.loose]
+            self.logged[nonce] = tuple(dict.fromkeys((*self.logged.get(nonce, ()), *keys)))
+        self.loose = list(dict.fromkeys((*self.loose, *log.without_nonce)))
         name = os.fspath(path)
+        if more:
+            self.warnings.append(LONG_LOG.format(name=name, most=LARGEST_KEY_LOG >> 20))
         self.warnings += [BAD_LINE.format(name=name, number=number, reason=reason) for number, reason in log.bad_lines]
         if not log.by_nonce and not log.without_nonce:
             self.problems.append(f"{name}: no session key in it. Make one: sparkshark decrypt --keylog-out FILE")

@@ -31,6 +31,7 @@ NUMBER: Final = 5
 """Digits of a file's number, as dumpcap has them."""
 NUMBERED: Final = re.compile(rf"{NAME}_(\d{{{NUMBER},9}})_\d{{14}}\.pcapng")
 LARGEST_NUMBER: Final = 999_999_999
+"""Of a file; the numbers in names that go beyond it are others' own."""
 
 
 class RingError(ValueError):

@@ -86,6 +86,11 @@ class Decoder:
         """How many IP datagrams came in fragments of which some are missing, up to now."""
         return self._fragments.given_up + self._fragments.waiting
 
+    @property
+    def fragments_crowded_out(self) -> int:
+        """How many of them were given up because there was no room for more."""
+        return self._fragments.crowded_out
+
     def decode(self, packet: Packet) -> Unit:
         """Return what ``packet`` is. Never raises, whatever its bytes are."""
         data = packet.data

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-# What a datagram can hold: the length field of IPv4 and IPv6 has 16 bits.
 LARGEST_DATAGRAM: Final = 65535
-# Linux gives up after 30 s, RFC 8200 after 60 s; later than that no receiver completed it either.
+"""What a datagram can hold: the length field of IPv4 and IPv6 has 16 bits."""
 MAX_AGE_NS: Final = 60 * 10**9
-# Far more than a network that works ever has open at once, and a few megabytes at most.
+"""Linux gives up after 30 s, RFC 8200 after 60 s; later than that no receiver completed it either."""
 MAX_WAITING: Final = 1024
+"""IP datagrams in pieces that wait for the rest: far more than a network that works ever has open at once."""
 MAX_WAITING_BYTES: Final = 16 * 2**20
-# Pieces of the smallest allowed size in the worst order leave hundreds; each piece looks at every hole.
+"""Bytes of them all together."""
 MAX_HOLES: Final = 256
+"""Pieces of the smallest allowed size in the worst order leave hundreds; each piece looks at every hole."""
 
 Key = tuple[bytes, bytes, int, int]
 
@@ -62,10 +63,12 @@ class Datagram:
 
 
 class Fragments:
-    """Puts IP datagrams together. ``given_up`` counts those whose other pieces never came."""
+    """Puts IP datagrams together. ``given_up`` counts those whose other pieces never came, ``crowded_out`` those of
+    them for which there was no room any more.
+    """
 
     def __init__(self) -> None:
-        self.given_up = 0
+        self.given_up = self.crowded_out = 0
         self._datagrams: OrderedDict[Key, Datagram] = OrderedDict()
         self._bytes = 0
 
@@ -102,6 +105,7 @@ class Fragments:
         if datagram.whole:
             return datagram.protocol, bytes(datagram.data[: datagram.size])
         if len(datagram.holes) > MAX_HOLES:
+            self.crowded_out += 1
             self._forget(key)
         return None
 
@@ -109,12 +113,11 @@ class Fragments:
         """Make room for one more, oldest first."""
         while self._datagrams:
             key, oldest = next(iter(self._datagrams.items()))
-            if (
-                time_ns - oldest.time_ns <= MAX_AGE_NS
-                and len(self._datagrams) < MAX_WAITING
-                and self._bytes < MAX_WAITING_BYTES
-            ):
-                return
+            crowded = len(self._datagrams) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES
+            if time_ns - oldest.time_ns <= MAX_AGE_NS:
+                if not crowded:
+                    return
+                self.crowded_out += not oldest.whole
             self._forget(key)
 
     def _forget(self, key: Key) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-# Tags, label stacks and tunnels one inside the other. Real networks nest a handful (VLAN in VLAN, PPPoE,
-# MPLS, one tunnel); a hostile frame of 64 KB could nest thousands.
 MAX_LAYERS: Final = 32
+"""Tags, label stacks and tunnels one inside the other. Real networks nest a handful (VLAN in VLAN, PPPoE, MPLS, one
+tunnel); a hostile frame of 64 KB could nest thousands.
+"""
+NESTED: Final = "nested"
+"""The kind of a packet that has more of them."""
 
 
 class Stop(Exception):  # noqa: N818 - not an error: it is how the reading of an uninteresting packet ends
@@ -82,7 +85,7 @@ class Frame:
         """Count one more layer of encapsulation."""
         self.layers += 1
         if self.layers > MAX_LAYERS:
-            raise Stop("non-ip")
+            raise Stop(NESTED)
 
     @property
     def left(self) -> int:

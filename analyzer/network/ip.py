@@ -16,8 +16,8 @@ from analyzer.network.link import IPV4, IPV6, PPP_IN_GRE, TRANSPARENT_ETHERNET, 
 ICMP, IP_IN_IP, TCP, UDP, IP6_IN_IP, GRE, AUTHENTICATION, ICMP6 = 1, 4, 6, 17, 41, 47, 51, 58
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, MOBILITY, HIP, SHIM6 = 0, 43, 44, 60, 135, 139, 140
 SKIPPED_HEADERS: Final = frozenset((HOP_BY_HOP, ROUTING, DESTINATION, MOBILITY, HIP, SHIM6))
-# RFC 8200 4.1 recommends each header once, seven in all; the rest is for those who repeat them.
 MAX_EXTENSION_HEADERS: Final = 16
+"""RFC 8200 4.1 recommends each header once, seven in all; the rest is for those who repeat them."""
 
 GRE_CHECKSUM, GRE_ROUTING, GRE_KEY, GRE_SEQUENCE, GRE_ACKNOWLEDGEMENT = 0x8000, 0x4000, 0x2000, 0x1000, 0x0080
 ERSPAN_2, ERSPAN_3 = 0x88BE, 0x22EB

@@ -23,9 +23,10 @@ PPPOE_SESSION: Final = 0x8864
 MPLS: Final = frozenset((0x8847, 0x8848))
 # 802.1Q, 802.1ad, and the numbers that switches used for stacked tags before it.
 VLAN_TAGS: Final = frozenset((0x8100, 0x88A8, 0x9100, 0x9200, 0x9300))
-# Type fields up to here are lengths (IEEE 802.3 3.2.6); Linux marks bare 802.2 frames with 4.
 LARGEST_8023_LENGTH: Final = 1500
+"""Type fields up to here are lengths (IEEE 802.3 3.2.6)."""
 LINUX_8022: Final = 0x0004
+"""Linux marks bare 802.2 frames with it."""
 
 # What `AF_INET6` is depends on the system that captured: NetBSD and OpenBSD, FreeBSD, Darwin, Linux, Windows.
 LOOPBACK_FAMILIES: Final = {2: IPV4, 24: IPV6, 28: IPV6, 30: IPV6, 10: IPV6, 23: IPV6}

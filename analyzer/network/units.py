@@ -155,7 +155,7 @@ class Other:
     Kinds: ``encrypted-wifi`` (802.11 data that is protected), ``wifi-management`` (beacons, probes, control),
     ``fragment`` (an IP fragment kept until the rest comes), ``icmp``, ``ip`` (another IP protocol, or an IP,
     TCP or UDP header that contradicts itself), ``non-ip``, ``cut`` (too little captured to read),
-    ``link-type`` (an unknown link layer).
+    ``nested`` (more layers than are read), ``link-type`` (an unknown link layer).
     """
 
     number: int

@@ -53,8 +53,8 @@ def markdown_report(trace: Trace, redactor: Redactor | None) -> str:
         lines += [f"- {_escape(item.text)}" for item in verdict.evidence[:ROWS]]
     lines += _next(verdict.steps)
     told = " ".join((verdict.sentence, verdict.sure))
-    unchecked = first.unchecked if first is not None else verdict.unchecked
-    for item in [item for item in unchecked if item.because not in told][:1]:
+    own = [item for item in first.unchecked if item.because not in told] if first is not None else []
+    for item in (*own[:1], *verdict.unchecked[:1]):
         lines += ["", f"Not checked: {_escape(item.because)}"]
     text = "\n".join(lines) + "\n"
     if redactor is None:

@@ -72,9 +72,8 @@ def joined(evidence: Iterable[Evidence]) -> list[str]:
 def unchecked_of(verdict: Verdict) -> list[str]:
     """What could not be checked and is not told already."""
     told = " ".join((verdict.sentence, verdict.sure))
-    return _alike_once(
-        item for s in verdict.stories[:DRAWN_STORIES] for item in s.unchecked if item.because not in told
-    )
+    own = (item for s in verdict.stories[:DRAWN_STORIES] for item in s.unchecked)
+    return _alike_once(item for item in (*verdict.unchecked, *own) if item.because not in told)
 
 
 def _alike_once(unchecked: Iterable[NotChecked]) -> list[str]:

@@ -86,11 +86,14 @@ def histories_in_words(verdict: Verdict, times: Times) -> list[str]:
     told: dict[int, str] = {}
     for story in verdict.stories:
         together = story.together
+        key = id(story if together is None else together)
+        if key in told:
+            continue  # that walks through all its devices: once, and not for each of them
         text = past_of(story.history, times) if together is None else past_of_all(together, times)
         if text and (together is not None or len(verdict.stories) == 1):
-            told.setdefault(id(together), text[0].upper() + text[1:])
+            told[key] = text[0].upper() + text[1:]
         elif text:
-            told[id(story)] = f"{story.address}: {text}"
+            told[key] = f"{story.address}: {text}"
     return list(told.values())
 
 

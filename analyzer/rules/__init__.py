@@ -13,7 +13,19 @@ from analyzer.causes import explain
 from analyzer.devices import devices_of
 from analyzer.fault import note
 from analyzer.findings import BAD, Finding, NotChecked
-from analyzer.rules import address, capture, connectivity, device, handshake, lifetime, repeats, reply, session, update
+from analyzer.rules import (
+    address,
+    capture,
+    connectivity,
+    device,
+    handshake,
+    lifetime,
+    limits,
+    repeats,
+    reply,
+    session,
+    update,
+)
 from analyzer.rules.facts import AllFacts, Facts
 from analyzer.rules.fold import Folding, UncheckedFolding
 from analyzer.rules.gap import withdraw, withdraw_each
@@ -119,6 +131,7 @@ def judge(trace: Trace, each: list[Finding] | None = None) -> None:
         findings.add(rule_of_all(trace))
     trace.findings = sorted(findings.folded(), key=lambda finding: finding.rank)
     explain(trace.findings)
+    unchecked.add(limits.reached(trace))
     trace.not_checked = unchecked.folded()
 
 

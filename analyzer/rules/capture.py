@@ -92,6 +92,7 @@ def bytes_missing(facts: Facts) -> Iterator[Finding]:
             )
         )
     lost = [h for h in holes if h.reason is not HoleReason.CUT]
+    unlisted = c.hole_count - len(c.holes)
     for hole in lost[:GAPS_TOLD]:
         after = f"after packet {number(hole.before)}" if hole.before is not None else "at the start"
         if hole.reason is HoleReason.DAMAGED:
@@ -103,9 +104,10 @@ def bytes_missing(facts: Facts) -> Iterator[Finding]:
         else:
             fate = f"never acknowledged; the next bytes are in packet {number(hole.packet)}"
         evidence.append(Evidence(f"{size(hole.length)} from the {hole.sender} {after}: {fate}.", (hole.packet,)))
-    if len(lost) > GAPS_TOLD:
-        evidence.append(Evidence(f"{plural(len(lost) - GAPS_TOLD, 'further hole')}."))
-    yield facts.finding("SPK703", Confidence.CERTAIN, *evidence, holes=len(holes), cut=len(cut))
+    if unlisted or len(lost) > GAPS_TOLD:
+        further = max(0, len(lost) - GAPS_TOLD) + unlisted
+        evidence.append(Evidence(f"{plural(further, 'further hole')}."))
+    yield facts.finding("SPK703", Confidence.CERTAIN, *evidence, holes=len(holes) + unlisted, cut=len(cut))
 
 
 def artefacts(facts: Facts) -> Iterator[Finding]:

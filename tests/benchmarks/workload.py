@@ -117,7 +117,7 @@ class _Talk:
         numbers = self._next[own], self._next[peer] if step.flags & ACK else 0
         self._next[own] += len(step.payload) + bool(step.flags & 0x03)
         ends = (self._device, self._port), (SERVER, PORT)
-        return _ethernet(*(ends if step.device else ends[::-1]), numbers, step.flags, step.payload)
+        return ethernet(*(ends if step.device else ends[::-1]), numbers, step.flags, step.payload)
 
 
 def _web(rng: random.Random) -> bytes:
@@ -126,10 +126,10 @@ def _web(rng: random.Random) -> bytes:
     inside, outside = struct.pack(">HH", 0x0A02, flow), struct.pack(">HH", 0x5DB8, flow)
     payload = _noise(rng, rng.choice(WEB_SIZES))
     numbers = rng.getrandbits(32), rng.getrandbits(32)
-    return _ethernet((outside, 443), (inside, 40_000 + flow), numbers, ACK, payload)
+    return ethernet((outside, 443), (inside, 40_000 + flow), numbers, ACK, payload)
 
 
-def _ethernet(
+def ethernet(
     sender: tuple[bytes, int], receiver: tuple[bytes, int], numbers: tuple[int, int], flags: int, payload: bytes
 ) -> bytes:
     """A frame with IPv4 and TCP headers, checksums and all; ``numbers`` are sequence and acknowledgement."""
