@@ -117,7 +117,8 @@ def _service(opening: bytes, first: int | None) -> str | None:
         return "tls"
     if first is None and len(opening) < LETTERS_WHEN_CUT:
         return None
-    return "other" if is_text(opening) or is_text(opening[:first]) else None
+    line = opening[:first]
+    return "other" if is_text(opening) or (line.endswith(b"\n") and is_text(line)) else None
 
 
 def request_kind(opening: bytes) -> str | None:

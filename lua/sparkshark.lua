@@ -10236,7 +10236,8 @@ local function service(opening, first)
     if is_tls_record(opening, mark) then return "tls" end
   end
   if first == nil and #opening < LETTERS_WHEN_CUT then return nil end
-  return (is_text(opening) or is_text(sub(opening, 1, first or -1))) and "other" or nil
+  local line = sub(opening, 1, first or -1)
+  return (is_text(opening) or sub(line, -1) == "\n" and is_text(line)) and "other" or nil
 end
 
 --- Names the protocol that a client begins with these bytes, nil when they may be a device's.
