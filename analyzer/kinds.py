@@ -147,14 +147,13 @@ def _client_first(conversation: Conversation) -> bool:
 
 
 def _is_out_of_turn(conversation: Conversation) -> bool:
-    """Whether the first packets of both ends are in the capture and are not those of a login, the client's before the
-    server's: then frames behind them are chance. Those of a login are seen in the wrong order where two places capture.
+    """Whether both ends begin with more than a login has there, the client before the server: then frames behind that
+    are chance. A login may be seen in the wrong order, in pieces; but neither end has more to send before it is answered.
     """
     device, server = conversation.device_side, conversation.server_side
-    begun = device.first_data is not None and server.first_data is not None
-    ours = device.first_size == IDENTITY_SIZE or server.first_size == NONCE_SIZE
+    more = device.first_size > IDENTITY_SIZE and server.first_size > NONCE_SIZE
     holes = any(_starts_with_hole(conversation, sender) for sender in Sender)
-    return begun and not ours and not holes and _client_first(conversation)
+    return more and not holes and _client_first(conversation)
 
 
 def _is_coap(*openings: bytes) -> bool:

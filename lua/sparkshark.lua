@@ -3100,6 +3100,7 @@ spark.constants = {
       SAYS_LOCKED_FOR_OTHER = "The server locks its reply for {file}; the device has another key.",
       SAYS_NEVER_CLOSED = "The connection goes dead without being closed: the device lost its link or its power.",
       SAYS_NONE_OPENS = "No message from the {sender} opens under the session key.",
+      SAYS_NOTHING_WHOLE = "The connection was there when the capture began, and no whole message of it is in the file, so it cannot be judged.",
       SAYS_NOT_LOGGED_IN = "The device sends a message under a key that nobody agreed on: it is not logged in.",
       SAYS_NO_MORE_CHUNKS = "A firmware update stops after {chunks}: the device asks for the next one, and the server sends none.",
       SAYS_NO_REPLY = "The server greets the device, takes its \"who I am\" and never replies: its look-up of the device's key hangs, as old servers do when the key is not on file.",
@@ -10351,12 +10352,11 @@ local function nothing_of_ours(conversation)
   return max(device.captured, server.captured) > PLENTY
 end
 
---- Whether the first packets of both ends are in the capture and are not those of a login, the client's before the
--- server's: then frames behind them are chance. Those of a login are seen in the wrong order where two places capture.
+--- Whether both ends begin with more than a login has there, the client before the server: then frames behind that are
+-- chance. A login may be seen in the wrong order, in pieces; but neither end has more to send before it is answered.
 local function is_out_of_turn(conversation)
   local device, server = conversation.sides.device, conversation.sides.server
-  if device.first_data == nil or server.first_data == nil then return false end
-  if device.first_size == IDENTITY_SIZE or server.first_size == NONCE_SIZE then return false end
+  if device.first_size <= IDENTITY_SIZE or server.first_size <= NONCE_SIZE then return false end
   if first_hole(conversation, "device") or first_hole(conversation, "server") then return false end
   return client_first(conversation)
 end
@@ -13054,9 +13054,15 @@ function capture.begun_midway(facts)
   if not (facts.device.midway or facts.server.midway) and facts.nonce then
     return nil -- only the SYN is missing: the login is all there
   end
+  local summary
+  if facts.session then
+    summary = constants.rules.words.SAYS_INSIDE_LOGIN
+  elseif facts.device.frames + facts.server.frames == 0 then
+    summary = constants.rules.words.SAYS_NOTHING_WHOLE
+  end
   return facts:finding("SPK701", "certain", {
     saw("No request to connect; packet " .. number(c.first_packet) .. " is already under way.", c.first_packet),
-  }, { summary = facts.session and constants.rules.words.SAYS_INSIDE_LOGIN or nil })
+  }, { summary = summary })
 end
 
 --- SPK702: one end's packets are missing altogether.

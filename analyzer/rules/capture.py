@@ -36,19 +36,31 @@ def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
         return  # only the SYN is missing: the login is all there
     whole = facts.session is not None
     first = Evidence(f"No request to connect; packet {number(c.first_packet)} is already under way.", (c.first_packet,))
-    counts = Evidence(
-        f"{plural(facts.device.frames + facts.server.frames, 'message')} ({number(facts.device.frames)} sent,"
-        f" {number(facts.server.frames)} received), all of legal length."
-        if not facts.device.lost and not facts.server.lost
-        else "Not all lengths are legal."
-    )
+    messages = facts.device.frames + facts.server.frames
+    if not messages:
+        counts = "No whole message of either end."
+    elif facts.device.lost or facts.server.lost:
+        counts = "Not all lengths are legal."
+    else:
+        counts = (
+            f"{plural(messages, 'message')} ({number(facts.device.frames)} sent, {number(facts.server.frames)} received),"
+            " all of legal length."
+        )
     behind = facts.trace.gaps.within(c, 0, c.first_packet)
     yield facts.finding(
         "SPK701",
         Confidence.CERTAIN,
         first,
-        counts,
-        summary=words.SAYS_INSIDE_LOGIN if whole else SAYS_BEHIND_A_GAP if behind is not None else None,
+        Evidence(counts),
+        summary=(
+            words.SAYS_INSIDE_LOGIN
+            if whole
+            else words.SAYS_NOTHING_WHOLE
+            if not messages
+            else SAYS_BEHIND_A_GAP
+            if behind is not None
+            else None
+        ),
     )
     if not whole and not facts.trace.keys:
         yield facts.not_checked(

@@ -180,12 +180,11 @@ local function nothing_of_ours(conversation)
   return max(device.captured, server.captured) > PLENTY
 end
 
---- Whether the first packets of both ends are in the capture and are not those of a login, the client's before the
--- server's: then frames behind them are chance. Those of a login are seen in the wrong order where two places capture.
+--- Whether both ends begin with more than a login has there, the client before the server: then frames behind that are
+-- chance. A login may be seen in the wrong order, in pieces; but neither end has more to send before it is answered.
 local function is_out_of_turn(conversation)
   local device, server = conversation.sides.device, conversation.sides.server
-  if device.first_data == nil or server.first_data == nil then return false end
-  if device.first_size == IDENTITY_SIZE or server.first_size == NONCE_SIZE then return false end
+  if device.first_size <= IDENTITY_SIZE or server.first_size <= NONCE_SIZE then return false end
   if first_hole(conversation, "device") or first_hole(conversation, "server") then return false end
   return client_first(conversation)
 end

@@ -20,9 +20,15 @@ function capture.begun_midway(facts)
   if not (facts.device.midway or facts.server.midway) and facts.nonce then
     return nil -- only the SYN is missing: the login is all there
   end
+  local summary
+  if facts.session then
+    summary = constants.rules.words.SAYS_INSIDE_LOGIN
+  elseif facts.device.frames + facts.server.frames == 0 then
+    summary = constants.rules.words.SAYS_NOTHING_WHOLE
+  end
   return facts:finding("SPK701", "certain", {
     saw("No request to connect; packet " .. number(c.first_packet) .. " is already under way.", c.first_packet),
-  }, { summary = facts.session and constants.rules.words.SAYS_INSIDE_LOGIN or nil })
+  }, { summary = summary })
 end
 
 --- SPK702: one end's packets are missing altogether.
