@@ -7,6 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from typing import Final
 
 from decrypted import Talk
@@ -29,7 +30,8 @@ from fuzz.target import target
 SENDERS: Final = ("device", "server")
 PATH, QUERY = 11, 15
 
-def _spoken() -> list[tuple[str, bytes]]:
+@cache
+def spoken() -> list[tuple[str, bytes]]:
     """Every different message of the shipped captures, without what only its numbers make different."""
     from analyzer import pipeline  # noqa: PLC0415
 
@@ -45,7 +47,7 @@ def _spoken() -> list[tuple[str, bytes]]:
 
 
 def _datagrams() -> Iterator[bytes]:
-    yield from (plain for _, plain in _spoken())
+    yield from (plain for _, plain in spoken())
     yield b"\x48\x02\x00\x01tokentok\xbd\x01x\xff\xff"
     yield encode(CON, 2, 7, token=b"12", options=[(1, b""), (11, b"a" * 300), (300, b"x" * 14)], payload=b"\xff")
 
@@ -67,7 +69,7 @@ def coap(data: bytes) -> None:
 
 
 def _conversations() -> Iterator[bytes]:
-    spoken = _spoken()
+    spoken = spoken()
     for sender, plain in spoken:
         yield bytes((SENDERS.index(sender), 0)) + written(plain[:255])
     small = [(sender, plain) for sender, plain in spoken if len(plain) < 100]
