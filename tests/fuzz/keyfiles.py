@@ -14,7 +14,7 @@ from typing import Final
 from inert import is_inert
 
 from analyzer.expected import ExpectedServer, ExpectedServerError
-from analyzer.keys import KeyFileError, SessionKey, inspect_key_file, key_log_line, parse_session_key, read_key_log
+from analyzer.keys import KeyFile, KeyFileError, SessionKey, inspect_key_file, key_log_line, parse_session_key, read_key_log
 from analyzer.keys.devicetable import read_device_table
 from analyzer.keys.report import keys_report, render_keys
 from fuzz.base import KEYS
@@ -30,7 +30,7 @@ def _desk() -> Path:
     return Path(tempfile.mkdtemp(prefix="sparkshark-fuzz-"))
 
 
-def _files() -> Iterator[bytes]:
+def key_files() -> Iterator[bytes]:
     for name in ("core-a", "server", "photon-b"):
         for suffix in ("der", "pem", "pub.der", "pub.pem"):
             yield b"\0" + (KEYS / f"{name}.{suffix}").read_bytes()
@@ -46,21 +46,29 @@ def _files() -> Iterator[bytes]:
     yield b"\0" + b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END"
 
 
-@target("key files: PEM, DER, dumps of the device's memory, and whatever else", _files, longest=8192)
+@target("key files: PEM, DER, dumps of the device's memory, and whatever else", key_files, longest=8192)
 def keyfile(data: bytes) -> None:
     """Any bytes as a key file, as they are or in a wrapping that lets the search get past it."""
-    script = Script(data)
+    content = content_of(Script(data))
+    file = inspect_key_file(content, "key")
+    _check(content, file)
+
+
+def content_of(script: Script) -> bytes:
+    """The file that a script makes."""
     how = script.below(4)
     if how == 1:
         label = script.pick(WRAPS)
         body = base64.encodebytes(script.rest())
-        content = b"-----BEGIN " + label + b"-----\n" + body + b"-----END " + label + b"-----\n"
+        return b"-----BEGIN " + label + b"-----\n" + body + b"-----END " + label + b"-----\n"
     elif how == 2:
         before, after = script.number() * 16, script.number() * 64
-        content = b"\xff" * before + script.rest() + b"\xff" * after
-    else:
-        content = script.rest()
-    file = inspect_key_file(content, "key")
+        return b"\xff" * before + script.rest() + b"\xff" * after
+    return script.rest()
+
+
+def _check(content: bytes, file: KeyFile) -> None:
+    """What is said of it is possible, holds no secret, and can be shown."""
     assert file.size == len(content)
     for part in file.parts:
         assert part.key.n > 0
@@ -90,9 +98,13 @@ ID: Final = b"53ff6f065067544840551187"
 TABLE: Final = b"device,key\r\n" + ID + b",core-a.der\r\n" + ID + b';"core-b.der"\n\t' + ID + b"\tnone\n"
 
 
+def key_logs() -> Iterator[bytes]:
+    yield LOG.encode()
+    yield LOG.replace("00" * 40, "-").encode() + b" # mine\nother line\n" + LOG.encode()[:70]
+
+
 def _texts() -> Iterator[bytes]:
-    yield written(0) + LOG.encode()
-    yield written(0) + LOG.replace("00" * 40, "-").encode() + b" # mine\nother line\n" + LOG.encode()[:70]
+    yield from (written(0) + log for log in key_logs())
     yield written(1) + bytes(range(40)).hex().encode()
     yield written(1) + bytes(range(16)).hex(":").encode()
     yield written(2) + TABLE

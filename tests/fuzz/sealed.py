@@ -247,7 +247,7 @@ def talk_of(script: Script) -> list[Packet]:
     return _ethernet(talk)
 
 
-def _sessions() -> Iterator[bytes]:
+def sessions_of_messages() -> Iterator[bytes]:
     said = spoken()
     for _, plain in said:
         yield b"".join(bytes((sender,)) + written(plain[:255]) for sender in (0, 1))
@@ -259,7 +259,7 @@ def _sessions() -> Iterator[bytes]:
 
 @target(
     "a whole session with keys: any messages sealed under its key, packets lost, late, repeated; judged and reported",
-    _sessions,
+    sessions_of_messages,
     longest=2048,
     seconds=10,
 )

@@ -68,16 +68,16 @@ def coap(data: bytes) -> None:
     assert tail.text is None or isinstance(tail.text, str)
 
 
-def _conversations() -> Iterator[bytes]:
-    spoken = spoken()
-    for sender, plain in spoken:
+def conversations() -> Iterator[bytes]:
+    said = spoken()
+    for sender, plain in said:
         yield bytes((SENDERS.index(sender), 0)) + written(plain[:255])
-    small = [(sender, plain) for sender, plain in spoken if len(plain) < 100]
+    small = [(sender, plain) for sender, plain in said if len(plain) < 100]
     for at in range(0, len(small), 6):
         yield b"".join(bytes((SENDERS.index(s), 0)) + written(plain) for s, plain in small[at : at + 6])
 
 
-@target("decrypted messages in both directions: names, values, pairs, and all that is said of them", _conversations)
+@target("decrypted messages in both directions: names, values, pairs, and all that is said of them", conversations)
 def messages(data: bytes) -> None:
     """Messages one after another, in the reader, in the log, and in each output."""
     script = Script(data)
@@ -86,7 +86,7 @@ def messages(data: bytes) -> None:
     number, latest = 0, 0
     while script:
         head, back = script.number(), script.number()
-        plain = _plain(script, head, told)
+        plain = line_of(script, head, [m.plaintext for m in told])
         sender = SENDERS[head & 1]
         missing = 16 if head & 2 else 0
         number += 1
@@ -111,11 +111,11 @@ def messages(data: bytes) -> None:
     is_inert(table.getvalue(), "\r\n")
 
 
-def _plain(script: Script, head: int, told: list[SparkMessage]) -> bytes:
+def line_of(script: Script, head: int, told: list[bytes]) -> bytes:
     """Bytes as they are; or an answer to one of the messages before, by its id or its token."""
     if not head & 8 or not told:
         return script.piece(2 if head & 16 else 1)
-    asked = told[-1 - script.below(min(len(told), 16))].plaintext
+    asked = told[-1 - script.below(min(len(told), 16))]
     kind = script.pick((ACK, ACK, NON, CON, RST))
     token = asked[4 : 4 + (asked[0] & 15)] if asked else b""
     number = int.from_bytes(asked[2:4], "big") if kind in (ACK, RST) else script.number(2)

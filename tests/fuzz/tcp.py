@@ -99,7 +99,7 @@ class Wire:
         )
 
 
-def _talks() -> Iterator[bytes]:
+def talks() -> Iterator[bytes]:
     """Two ends that connect, greet and go on: in order, swapped, again, with holes, cut."""
     opening = bytes((6, 2, 0, 0, 9, 2, 0, 8, 0, 1, 2, 0, 8, 0, 1))
     ordered = b"".join(bytes((1, 3 + at, 40, 8 + 1, 0, 1)) for at in (0, 40, 80, 120, 160))
@@ -114,7 +114,7 @@ def _talks() -> Iterator[bytes]:
     yield b"\2\2" + opening + ordered + bytes((0xC1, 3, 40, 7, 8, 0, 1)) * 3 + hole
 
 
-@target("TCP reassembly of two directions: any segments in any order; held against a map of all bytes", _talks)
+@target("TCP reassembly of two directions: any segments in any order; held against a map of all bytes", talks)
 def reassembly(data: bytes) -> None:
     """Every byte that is delivered is one that was captured, in its place, once; and none is delivered by half."""
     script = Script(data)

@@ -74,7 +74,7 @@ def run(*words: str) -> tuple[int, str, str]:
     return status, told.getvalue(), warned.getvalue()
 
 
-def _changes() -> Iterator[bytes]:
+def changes() -> Iterator[bytes]:
     for number in range(mutate.COUNT):
         yield bytes((0x3F, number))
         yield bytes((number, number)) + b"".join(
@@ -96,7 +96,7 @@ REPORTS: Final[tuple[tuple[str, ...], ...]] = (
 
 @target(
     "the verdict on real captures changed packet by packet, in every report; held against the packets one by one",
-    _changes,
+    changes,
     longest=400,
     seconds=20,
 )
@@ -174,7 +174,7 @@ def _talks() -> Iterator[bytes]:
     for at in range(0, len(said), 4):
         lines = b"".join(bytes((s == "server",)) + written(plain[:200]) for s, plain in said[at : at + 4])
         yield bytes((at // 4,)) + lines
-    yield from (bytes((at,)) + b"\xfe" + changed[1:] for at, changed in enumerate(_changes()))
+    yield from (bytes((at,)) + b"\xfe" + changed[1:] for at, changed in enumerate(changes()))
 
 
 DECRYPTS: Final[tuple[tuple[str, ...], ...]] = (
@@ -233,7 +233,7 @@ def decrypt(data: bytes) -> None:
 # --- the other commands --------------------------------------------------------------------------------------------
 
 
-@target("redact, watch, follow and explain on changed captures", _changes, longest=300, seconds=20)
+@target("redact, watch, follow and explain on changed captures", changes, longest=300, seconds=20)
 def commands(data: bytes) -> None:
     """Each of them takes any capture; what redact writes holds no old address, what a watch says in the end is what
     analyze says.
