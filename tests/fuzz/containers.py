@@ -101,9 +101,11 @@ def check(data: bytes) -> None:
     assert sum(len(packet.data) for packet in packets) <= file.bytes
     for packet in packets:
         assert packet.original_length >= 0
-        assert 0 <= packet.interface < max(1, file.interfaces)
+        assert packet.interface >= 0
         assert isinstance(packet.time_ns, int)
     if packets:
+        assert len({packet.interface for packet in packets}) == file.interfaces
+        assert {packet.link_type for packet in packets} == file.link_types
         times = [packet.time_ns for packet in packets]
         assert (file.first_ns, file.last_ns) == (min(times), max(times))
 
@@ -157,7 +159,16 @@ def packed(data: bytes) -> None:
     check(bytes(file))
 
 
-@target("pcap and pcapng, record by record, with lengths that are wrong", lambda: _blocks(), longest=2048)
+def _blocks() -> Iterator[bytes]:
+    frame = first_packets("healthy-full", 1)[0].data[:54]
+    enhanced = written(5, frame) + bytes(8) + written(0, 0, 54, 1)
+    yield written(0, 1, 1, 0, 1, 0, 1, 1) + enhanced * 3
+    yield written(1, 1, 1, 1, 1, 1, b"\x09", 0, 1) + enhanced + written(3, frame, 0, 54, 1, 2, frame) + bytes(9) + b"\1"
+    yield written(0, 0, 0, 1) + written(1, frame, 0, 9, 0, 54, 1) * 3
+    yield written(0, 1, 1, 0, 1, 0, 1, 0, 4, 3) + enhanced * 2
+
+
+@target("pcap and pcapng, record by record, with lengths that are wrong", _blocks, longest=2048)
 def blocks(data: bytes) -> None:
     """Well-formed files, but for what the script spoils in them."""
     script = Script(data)
@@ -206,12 +217,3 @@ def _spoil(block: bytearray, script: Script, head: int) -> None:
     place = script.below(head) % max(1, len(block))
     value = script.pick((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\x0c", b"\x0d\0\0\0", b"\x40"))
     block[place : place + len(value)] = value
-
-
-def _blocks() -> Iterator[bytes]:
-    frame = first_packets("healthy-full", 1)[0].data[:54]
-    enhanced = written(5, frame) + bytes(8) + written(0, 0, 54, 1)
-    yield written(0, 1, 1, 0, 1, 0, 1, 1) + enhanced * 3
-    yield written(1, 1, 1, 1, 1, 1, b"\x09", 0, 1) + enhanced + written(3, frame, 0, 54, 1, 2, frame) + bytes(9) + b"\1"
-    yield written(0, 0, 0, 1) + written(1, frame, 0, 9, 0, 54, 1) * 3
-    yield written(0, 1, 1, 0, 1, 0, 1, 0, 4, 3) + enhanced * 2
