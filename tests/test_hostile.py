@@ -13,7 +13,6 @@ import re
 import struct
 import subprocess
 import sys
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -35,7 +34,7 @@ from analyzer.simulate.conversation import Conversation
 from analyzer.simulate.messages import answer, message
 from analyzer.simulate.scenarios.steps import end_well
 from analyzer.simulate.simulation import Simulation
-from analyzer.wording import UNSEEN, printable, quote
+from analyzer.wording import printable, quote
 
 HOSTILE = {
     "escape": b"\x1b[31mred\x1b[0m\x1b[2J",

@@ -6,8 +6,8 @@
     python -m tests.fuzz TARGET --reproduce FILE    run one input, or all inputs of a folder, without atheris
     python -m tests.fuzz --add FILE                 add what another machine has counted: its tests/attempts/fuzz.json
 
-Needs atheris (`pip install -e '.[fuzz]'`), but for the last three. The corpora grow in .fuzz/ (--folder DIR), one folder a
-target, and the next run goes on with them; what breaks a target is kept in .fuzz/bugs/TARGET with its traceback.
+Needs atheris (`pip install -e '.[fuzz]'`), but for the last three. The corpora grow in .fuzz/ (--folder DIR), a folder
+for each target, and the next run goes on with them; what breaks a target is kept in bugs/ there, with its traceback.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [TARGETS[name] for name in options.targets or tally.least_first(TARGETS)]
     if options.reproduce:
         return reproduce(chosen[0], options.reproduce)
+    if find_spec("atheris") is None:
+        print("atheris is not installed. Try: pip install -e '.[fuzz]'", file=sys.stderr)
+        return 2
     folder = Path(options.folder)
     return max(campaign(one, folder, options.minutes * 60) for one in chosen)
 
@@ -98,9 +102,12 @@ def campaign(target: Target, folder: Path, seconds: float) -> int:
         place = corpus / hashlib.sha1(seed, usedforsecurity=False).hexdigest()
         if not place.exists():
             place.write_bytes(seed[: target.longest])
-    spent = 0.0
-    while seconds - spent >= SHORTEST or not spent:
-        run = _slice(target, corpus, bugs, min(SLICE, seconds - spent))
+    spent, share = 0.0, 1.0
+    while seconds - spent >= max(SHORTEST, seconds / 4) or not spent:
+        begun = time.monotonic()
+        run = _slice(target, corpus, bugs, min(SLICE, (seconds - spent) / share))
+        # libFuzzer counts by the clock; other programs may have had a part of the time.
+        share = min(1.0, max(0.1, run.cpu_s / (time.monotonic() - begun)))
         spent += max(run.cpu_s, 1.0)
         tally.add(target.name, run)
         print(f"{target.name}: {run.told}", flush=True)

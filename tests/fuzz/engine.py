@@ -65,7 +65,7 @@ def main(name: str, bugs: str, *options: str) -> None:
             once(data)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is a bug
+        except BaseException as error:
             place = place_of(error)
             if len(data) < known.get(place, 1 << 30):
                 known[place] = len(data)

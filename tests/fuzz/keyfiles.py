@@ -14,7 +14,15 @@ from typing import Final
 from inert import is_inert
 
 from analyzer.expected import ExpectedServer, ExpectedServerError
-from analyzer.keys import KeyFile, KeyFileError, SessionKey, inspect_key_file, key_log_line, parse_session_key, read_key_log
+from analyzer.keys import (
+    KeyFile,
+    KeyFileError,
+    SessionKey,
+    inspect_key_file,
+    key_log_line,
+    parse_session_key,
+    read_key_log,
+)
 from analyzer.keys.devicetable import read_device_table
 from analyzer.keys.report import keys_report, render_keys
 from fuzz.base import KEYS
@@ -61,7 +69,7 @@ def content_of(script: Script) -> bytes:
         label = script.pick(WRAPS)
         body = base64.encodebytes(script.rest())
         return b"-----BEGIN " + label + b"-----\n" + body + b"-----END " + label + b"-----\n"
-    elif how == 2:
+    if how == 2:
         before, after = script.number() * 16, script.number() * 64
         return b"\xff" * before + script.rest() + b"\xff" * after
     return script.rest()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
+
+from inert import is_inert
 
 from analyzer.capture.packet import Packet
 from analyzer.network import Decoder, tcp_ports
@@ -16,7 +18,6 @@ from analyzer.report import jsonreport
 from fuzz.base import first_packets, story
 from fuzz.script import Script, written
 from fuzz.target import target
-from inert import is_inert
 
 LINK_TYPES: Final = (*LINKS, 147, 6)
 
@@ -53,7 +54,8 @@ def _shapes() -> Iterator[tuple[str, list[bytes]]]:
     four, six = IP(src="192.168.1.104", dst="54.208.229.4"), IPv6(src="2001:db8::104", dst="2001:db8::4")
     tcp = TCP(sport=49909, dport=5683, flags="PA") / (b"0123456789" * 3)
     udp = UDP(sport=53, dport=4000) / b"0123456789"
-    yield "ether", [bytes(ether / part) for part in fragment(four / (TCP(dport=5683) / (b"x" * 60)), fragsize=24)]
+    pieces: list[Any] = fragment(four / (TCP(dport=5683) / (b"x" * 60)), fragsize=24)  # type: ignore[no-untyped-call]
+    yield "ether", [bytes(ether / piece) for piece in pieces]
     yield "raw", [bytes(four / GRE() / four / tcp), bytes(six / GRE(proto=0x86DD) / six / tcp)]
     yield "ether", [bytes(ether / Dot1Q(vlan=3) / Dot1Q(vlan=4) / PPPoE() / PPP() / four / tcp)]
     yield "ether", [bytes(ether / four / UDP(dport=4789) / VXLAN() / ether / four / tcp)]

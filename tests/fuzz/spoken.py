@@ -30,6 +30,7 @@ from fuzz.target import target
 SENDERS: Final = ("device", "server")
 PATH, QUERY = 11, 15
 
+
 @cache
 def spoken() -> list[tuple[str, bytes]]:
     """Every different message of the shipped captures, without what only its numbers make different."""
@@ -120,7 +121,7 @@ def line_of(script: Script, head: int, told: list[bytes]) -> bytes:
     token = asked[4 : 4 + (asked[0] & 15)] if asked else b""
     number = int.from_bytes(asked[2:4], "big") if kind in (ACK, RST) else script.number(2)
     payload = script.piece() if head & 32 else b""
-    return encode(kind, script.number() if head & 64 else 0x44, number, token=token[:8], payload=payload)  # type: ignore[arg-type]
+    return encode(kind, script.number() if head & 64 else 0x44, number, token=token[:8], payload=payload)
 
 
 def _say(m: SparkMessage) -> None:
@@ -173,7 +174,13 @@ def _updates() -> Iterator[bytes]:
     fast = b"".join(bytes((1, 129, at, 20)) for at in range(4))
     yield bytes((0, 0, 80, 20)) + slow + bytes((5,))
     yield bytes((0, 1, 80, 20)) + fast + bytes((5,))
-    yield bytes((0, 0, 80, 20)) + bytes((1, 0, 20, 3, 1, 0, 20, 2, 0, 4, 0, 4, 1)) + slow + bytes((5, 0, 0, 40, 20)) + slow
+    yield (
+        bytes((0, 0, 80, 20))
+        + bytes((1, 0, 20, 3, 1, 0, 20, 2, 0, 4, 0, 4, 1))
+        + slow
+        + bytes((5, 0, 0, 40, 20))
+        + slow
+    )
 
 
 @target("firmware put together from the chunks of an update, in both forms", _updates, longest=2048)
@@ -268,7 +275,7 @@ def rows(data: bytes) -> None:
     for three in row.bytes_explained():
         for part in three:
             is_inert(part, "")
-    segments = []
+    segments: list[tuple[int, int, bytes, str]] = []
     while script:
         segments.append((len(segments) + 1, script.below(3), script.piece(), "a message"))
     for sighting in find_row(row, segments):

@@ -13,8 +13,7 @@ from analyzer.frames import Frame, FrameReader
 from analyzer.handshake import TurnReader
 from analyzer.kinds import kind_of
 from analyzer.misparse.message import datagram_suffix
-from analyzer.misparse.old import old_view
-from analyzer.misparse.quoted import DATAGRAM_GENERATIONS
+from analyzer.misparse.old import DATAGRAM_GENERATIONS, old_view
 from analyzer.misparse.reader import CoapTcpReader
 from analyzer.misparse.words import RowWords
 from analyzer.network.units import ACK, FIN, PSH, RST, SYN, Segment
@@ -144,11 +143,7 @@ def _in_place(heard: Heard, sender: Sender, captured: list[tuple[int, bytes]]) -
     if not delivered:
         return
     offset, data = delivered[0]
-    starts = {
-        (begin + inside - offset) % SPACE
-        for begin, known in captured
-        for inside in _places(known, data[:4])
-    }
+    starts = {(begin + inside - offset) % SPACE for begin, known in captured for inside in _places(known, data[:4])}
     assert any(
         all(_was_captured((start + at) % SPACE, piece, captured) for at, piece in delivered) for start in starts
     ), f"{sender}: delivered what was never captured like that"
@@ -229,7 +224,7 @@ def frames(data: bytes) -> None:
             reader.receive(bytes(pending[at : at + step]), number, number)
         pending.clear()
 
-    while script and len(stream) < 1 << 17:
+    while script and len(stream) < 1 << 15:
         kind = script.below(4)
         if kind == 0:
             blocks = script.number()
