@@ -16,11 +16,13 @@ import test_lua_rules
 import test_lua_streams
 from dissected import differing_values, dissect, expected_messages, messages_of
 from judging import verdict
-from tcp_talk import MS
+from tcp_talk import MS, listen
 from wireshark import OWN, tsharks
 
-from analyzer.network.units import SYN
+from analyzer.network.units import ACK, FIN, RST, SYN
 from analyzer.pipeline import Analysis
+from analyzer.seen import Endpoint
+from analyzer.streams import Sender
 from fuzz import mutate
 from fuzz.base import KEYS, ring
 from fuzz.keyfiles import content_of, key_files, key_logs
@@ -28,7 +30,7 @@ from fuzz.script import Script
 from fuzz.sealed import sessions_of_messages, talk_of
 from fuzz.spoken import SENDERS, conversations, line_of
 from fuzz.target import target
-from fuzz.tcp import Wire, talks
+from fuzz.tcp import ENDS, Wire, talks
 from fuzz.whole import changes, file_of
 
 LUA: Final = "lua52"
@@ -70,11 +72,17 @@ def twin_streams(data: bytes) -> None:
     begun = [number for number, segment in enumerate(segments) if segment.flags & SYN]
     segments = segments[: begun[2] if len(begun) > 2 else len(segments)]
     segments = [
-        replace(segment, number=number, time_ns=1_700_000_000_000_000_000 + number * MS)
+        # Of the flags the plugin has no more than these four.
+        replace(
+            segment,
+            number=number,
+            time_ns=1_700_000_000_000_000_000 + number * MS,
+            flags=segment.flags & (FIN | SYN | RST | ACK),
+        )
         for number, segment in enumerate(segments, 1)
     ]
     if segments:
-        test_lua_streams.run_both(LUA, segments, *test_lua_streams.ENDS)
+        test_lua_streams.run_both(LUA, segments, *(Endpoint(*ENDS[sender]) for sender in Sender))
 
 
 @target("the plugin's tracker and verdict in Lua on any segments", talks)
@@ -83,6 +91,7 @@ def twin_segments(data: bytes) -> None:
     wire, segments = Wire(Script(data)), []
     while wire.script and wire.count < 100:
         segments.append(wire.segment())
+    listen(segments)  # for the branches that it reaches
     fed = test_lua_analysis.lua(LUA).feed(segments, asking=True)
     for conversation in fed.conversations:
         fed.analysis[b"judge"](fed.analysis, conversation)
