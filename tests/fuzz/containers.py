@@ -5,17 +5,22 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from io import BytesIO, RawIOBase
+from pathlib import Path
 from typing import Final
 
 import capture_files
 import lz4.frame
+import test_capture_ranges
 import zstandard
 from inert import is_inert
 
 from analyzer.capture import Capture, CaptureError
 from analyzer.capture.packet import CaptureFile, Packet
+from analyzer.capture.ranges import split
 from fuzz.base import CAPTURES, first_packets
 from fuzz.script import Script, written
 from fuzz.target import target
@@ -167,7 +172,39 @@ def _blocks() -> Iterator[bytes]:
 @target("pcap and pcapng, record by record, with lengths that are wrong", _blocks, longest=2048)
 def blocks(data: bytes) -> None:
     """Well-formed files, but for what the script spoils in them."""
+    check(file_of(Script(data)))
+
+
+@cache
+def _desk() -> Path:
+    return Path(tempfile.mkdtemp(prefix="sparkshark-fuzz-"))
+
+
+def _ranges() -> Iterator[bytes]:
+    for number, seed in enumerate(_blocks()):
+        yield bytes((number, 60, 120, 200)) + seed * 3
+
+
+@target("one file read in ranges at the same time, cut anywhere", _ranges, longest=2048)
+def ranges(data: bytes) -> None:
+    """Ranges joined say what one reader of the whole file says, wherever they begin."""
     script = Script(data)
+    parts, places = 2 + script.below(4), {script.number(2) for _ in range(2)}
+    content = file_of(script)
+    path = _desk() / "ranges"
+    path.write_bytes(content)
+    try:
+        whole = test_capture_ranges.at_once(path)
+    except CaptureError:
+        return
+    begins = [0, *sorted(1 + place % len(content) for place in places)]
+    for some in (split(str(path), parts), list(zip(begins, [*begins[1:], None], strict=True))):
+        if some[-1][0] < len(content):
+            assert test_capture_ranges.joined(path, some)[0] == whole
+
+
+def file_of(script: Script) -> bytes:
+    """A capture file, record by record."""
     order = script.pick("<>")
     file = bytearray()
     if script.below(4) == 0:
@@ -178,8 +215,7 @@ def blocks(data: bytes) -> None:
             record = bytearray(capture_files.record(script.piece(), seconds, script.number(2), script.number(2)))
             _spoil(record, script, 16)
             file += record
-        check(bytes(file))
-        return
+        return bytes(file)
     file += capture_files.section(order)
     while script:
         kind = script.below(8)
@@ -203,7 +239,7 @@ def blocks(data: bytes) -> None:
         spoilt = bytearray(one)
         _spoil(spoilt, script, 32)
         file += spoilt
-    check(bytes(file))
+    return bytes(file)
 
 
 def _spoil(block: bytearray, script: Script, head: int) -> None:

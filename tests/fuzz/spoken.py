@@ -281,3 +281,27 @@ def rows(data: bytes) -> None:
     for sighting in find_row(row, segments):
         assert sighting.first == segments[sighting.packet - 1][2][: len(sighting.first)] or len(segments) > 1
         assert row.matches(sighting.first) in (True, False)
+
+
+LAYERS: Final = ("SparkMessage", "SparkFrame", "SparkFrames", "SparkSegment", "SparkNonce", "SparkSessionOffer")
+
+
+def _layers() -> Iterator[bytes]:
+    for _, plain in spoken()[::2]:
+        yield b"\0" + plain
+        sealed = len(plain) + 16 - len(plain) % 16
+        yield b"\3" + sealed.to_bytes(2) + plain.ljust(sealed, b"x")
+
+
+@target("the layers for a scapy shell", _layers, longest=512)
+def layers(data: bytes) -> None:
+    """Any bytes are read without an error, shown, and given back."""
+    from analyzer import scapy_layers  # noqa: PLC0415 - scapy is slow to import
+
+    script = Script(data)
+    layer = getattr(scapy_layers, script.pick(LAYERS))
+    content = script.rest()
+    packet = layer(content)
+    packet.show(dump=True)
+    packet.clear_cache()
+    assert bytes(packet) == content
