@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 FOLDER: Final = ROOT / ".fuzz"
 MINUTES: Final = 5.0
+EXECUTED: Final = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
+STOPPED: Final = 72
+"""How libFuzzer ends when it is told to."""
 SLICE: Final = 600
-"""Seconds (wall clock) after which libFuzzer is begun anew: what a long run leaves behind in memory is let go."""
+"""Seconds of CPU time after which libFuzzer is begun anew: what a long run leaves behind in memory is let go."""
 SHORTEST: Final = 20
 """Seconds: for less it is not worth the time in which the instrumented modules are imported."""
 HANG: Final = 120
@@ -102,12 +105,9 @@ def campaign(target: Target, folder: Path, seconds: float) -> int:
         place = corpus / hashlib.sha1(seed, usedforsecurity=False).hexdigest()
         if not place.exists():
             place.write_bytes(seed[: target.longest])
-    spent, share = 0.0, 1.0
-    while seconds - spent >= max(SHORTEST, seconds / 4) or not spent:
-        begun = time.monotonic()
-        run = _slice(target, corpus, bugs, min(SLICE, (seconds - spent) / share))
-        # libFuzzer counts by the clock; other programs may have had a part of the time.
-        share = min(1.0, max(0.1, run.cpu_s / (time.monotonic() - begun)))
+    spent = 0.0
+    while seconds - spent >= SHORTEST or not spent:
+        run = _slice(target, corpus, bugs, min(SLICE, seconds - spent))
         spent += max(run.cpu_s, 1.0)
         tally.add(target.name, run)
         print(f"{target.name}: {run.told}", flush=True)
@@ -124,7 +124,6 @@ def _slice(target: Target, corpus: Path, bugs: Path, seconds: float) -> tally.Ru
     """Run the engine once."""
     bugs.mkdir(parents=True, exist_ok=True)
     options = (
-        f"-max_total_time={max(1, round(seconds))}",
         f"-timeout={HANG}",
         f"-rss_limit_mb={MEMORY}",
         f"-artifact_prefix={bugs}/",
@@ -133,7 +132,7 @@ def _slice(target: Target, corpus: Path, bugs: Path, seconds: float) -> tally.Ru
         "-len_control=20",
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
-    command = [sys.executable, "-m", "fuzz.engine", target.name, str(bugs), *options, str(corpus)]
+    command = [sys.executable, "-m", "fuzz.engine", target.name, str(bugs), str(seconds), *options, str(corpus)]
     with tempfile.TemporaryFile() as log:
         engine = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
@@ -148,9 +147,11 @@ def _slice(target: Target, corpus: Path, bugs: Path, seconds: float) -> tally.Ru
     for line in lines:
         if found := STATUS.search(line):
             run.inputs, run.edges, run.features, run.corpus = map(int, found.groups())
+        if found := EXECUTED.search(line):
+            run.inputs = int(found[1])
         if line.startswith("BUG "):
             print(f"{target.name}: {line}", file=sys.stderr, flush=True)
-    run.broken = "" if engine.returncode == 0 else "\n".join(_end_of(lines))
+    run.broken = "" if engine.returncode == STOPPED else "\n".join(_end_of(lines))
     return run
 
 

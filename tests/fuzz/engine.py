@@ -7,6 +7,8 @@ with its traceback, and the search goes on around it.
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sys
 import time
 import traceback
@@ -33,8 +35,8 @@ def place_of(error: BaseException) -> str:
     return " ".join([type(error).__name__, *frames[-2:]])
 
 
-def main(name: str, bugs: str, *options: str) -> None:
-    """Fuzz until libFuzzer has had enough. ``options`` are its own, the folder of the corpus among them."""
+def main(name: str, bugs: str, seconds: str, *options: str) -> None:
+    """Fuzz for so much CPU time. ``options`` are libFuzzer's own, the folder of the corpus among them."""
     hook: Any = atheris.instrument_imports(include=["analyzer"])
     hook.__enter__()  # for good: much is imported only when it is needed
     from fuzz.targets import TARGETS  # noqa: PLC0415 - instrumented
@@ -43,6 +45,7 @@ def main(name: str, bugs: str, *options: str) -> None:
     folder = Path(bugs)
     folder.mkdir(parents=True, exist_ok=True)
     known: dict[str, int] = {}
+    enough = float(seconds)
     unraisable: list[BaseException] = []
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", module="scapy")
@@ -74,6 +77,8 @@ def main(name: str, bugs: str, *options: str) -> None:
                 told = "".join(traceback.format_exception(error))
                 stem.with_suffix(".txt").write_text(f"{place}\n\n{told}", encoding="utf-8", errors="replace")
                 print(f"BUG {place}", file=sys.stderr, flush=True)
+        if time.process_time() > enough:
+            os.kill(os.getpid(), signal.SIGTERM)  # libFuzzer says what it has, and ends
 
     atheris.Setup([sys.argv[0], f"-max_len={target.longest}", *options], try_one)
     atheris.Fuzz()
