@@ -301,6 +301,8 @@ def layers(data: bytes) -> None:
     script = Script(data)
     layer = getattr(scapy_layers, script.pick(LAYERS))
     content = script.rest()
+    if not content:
+        return  # for scapy that asks for a packet of the usual values
     packet = layer(content)
     packet.show(dump=True)
     packet.clear_cache()

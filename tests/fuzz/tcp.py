@@ -44,6 +44,7 @@ class Wire:
     def __init__(self, script: Script) -> None:
         self.isn = {sender: script.pick(STARTS) for sender in Sender}
         self.now, self.count = 1_700_000_000_000_000_000, 0
+        self.sent: list[Segment] = []
         self.captured: dict[Sender, list[tuple[int, bytes]]] = {sender: [] for sender in Sender}
         self.script = script
 
@@ -75,7 +76,7 @@ class Wire:
             self.captured[sender].append((begin, data))
         self.count += 1
         (source, port), (target_, target_port) = ENDS[sender], ENDS[sender.peer]
-        return Segment(
+        made = Segment(
             self.count,
             self.now,
             clock >> 7,
@@ -95,6 +96,21 @@ class Wire:
             None,
             b"",
             whole=not cut,
+        )
+        self.sent.append(made)
+        return made
+
+    @property
+    def opens(self) -> bool:
+        """Whether it begins as TCP does, and only once."""
+        if len(self.sent) < 2:
+            return False
+        syn, answer = self.sent[:2]
+        return (
+            (syn.flags, answer.flags) == (SYN, SYN | ACK)
+            and (syn.source, answer.source) == (answer.target, syn.target)
+            and answer.ack == (syn.seq + 1) % SPACE
+            and not any(segment.flags & SYN for segment in self.sent[2:])
         )
 
 
@@ -176,13 +192,11 @@ def _was_captured(sequence: int, piece: bytes, captured: list[tuple[int, bytes]]
 
 def _complete(listener: Listener, wire: Wire) -> None:
     """What was captured without a hole from the SYN on, within a second, is delivered to the last byte."""
-    if len(listener.heard) != 1 or wire.count > 32 or listener.tracker.stragglers:
+    if not wire.opens or len(listener.heard) != 1 or wire.count > 32 or listener.tracker.stragglers:
         return
     heard = listener.heard[0]
     conversation = heard.conversation
     if conversation.end_ns - conversation.start_ns > 900 * MS or conversation.closings:
-        return
-    if any(side.midway for side in conversation.sides.values()) or not conversation.syns or not conversation.connected:
         return
     for sender in Sender:
         end = _end_of(heard, sender)
