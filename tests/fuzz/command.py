@@ -40,8 +40,10 @@ SLICE: Final = 600
 """Seconds of CPU time after which libFuzzer is begun anew: what a long run leaves behind in memory is let go."""
 SHORTEST: Final = 20
 """Seconds: for less it is not worth the time in which the instrumented modules are imported."""
-HANG: Final = 120
-"""Seconds after which libFuzzer ends an input that does not come back."""
+HANG: Final = 1200
+"""Seconds by the clock after which libFuzzer ends an input that does not come back. The engine does that by CPU time,
+but for what hangs outside Python.
+"""
 MEMORY: Final = 3000
 """MB that an input may make a target take."""
 STATUS: Final = re.compile(r"#(\d+)\s.*?cov: (\d+) ft: (\d+) corp: (\d+)")
@@ -125,6 +127,7 @@ def _slice(target: Target, corpus: Path, bugs: Path, seconds: float) -> tally.Ru
     bugs.mkdir(parents=True, exist_ok=True)
     options = (
         f"-timeout={HANG}",
+        f"-report_slow_units={HANG}",
         f"-rss_limit_mb={MEMORY}",
         f"-artifact_prefix={bugs}/",
         "-print_final_stats=1",

@@ -14,15 +14,23 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import atheris
 
 OURS = ("analyzer", "fuzz")
 
 
+HANGS: Final = 10
+"""Times the CPU time that an input may take, after which it is interrupted."""
+
+
 class TooSlowError(AssertionError):
     """One input took more time than any input of its size can need."""
+
+
+def _interrupt(*_: object) -> None:
+    raise TooSlowError("it does not come back")
 
 
 def place_of(error: BaseException) -> str:
@@ -49,6 +57,7 @@ def main(name: str, bugs: str, seconds: str, *options: str) -> None:
     unraisable: list[BaseException] = []
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", module="scapy")
+    signal.signal(signal.SIGPROF, _interrupt)
     sys.unraisablehook = lambda args: unraisable.append(args.exc_value or RuntimeError(args.err_msg))
 
     def once(data: bytes) -> None:
@@ -65,7 +74,9 @@ def main(name: str, bugs: str, seconds: str, *options: str) -> None:
 
     def try_one(data: bytes) -> None:
         try:
+            signal.setitimer(signal.ITIMER_PROF, HANGS * target.seconds)
             once(data)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
