@@ -283,7 +283,7 @@ def rows(data: bytes) -> None:
         assert row.matches(sighting.first) in (True, False)
 
 
-LAYERS: Final = ("SparkMessage", "SparkFrame", "SparkFrames", "SparkSegment", "SparkNonce", "SparkSessionOffer")
+LAYERS: Final = ("SparkMessage", "SparkFrame", "SparkFrames", "SparkSegment")
 
 
 def _layers() -> Iterator[bytes]:

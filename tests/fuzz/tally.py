@@ -83,21 +83,21 @@ def add_all(place: Path) -> None:
 
 
 def write(page: dict[str, Any]) -> None:
-    """Keep a page, its rows made anew."""
+    """Keep a page, its rows made anew: one for each target, also for those that never ran."""
+    from fuzz.targets import TARGETS  # noqa: PLC0415 - `--help` needs none of them
+
     totals = page["totals"]
     bugs = [one.get("target") for one in page["found"]]
     page["rows"] = [
         [
             name,
-            had["inputs"],
-            round(had["cpu_s"] / 3600, 2),
-            had["branches"],
-            had["features"],
-            had["kept"],
+            *(had.get(key, 0) for key in ("inputs", "cpu_s", "branches", "features", "kept")),
             bugs.count(name),
         ]
-        for name, had in sorted(totals.items())
+        for name, had in ((name, totals.get(name, {})) for name in TARGETS)
     ]
+    for row in page["rows"]:
+        row[2] = round(row[2] / 3600, 3)
     PLACE.parent.mkdir(exist_ok=True)
     PLACE.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
