@@ -78,7 +78,7 @@ _FRAMES: Final = Struct("<BBHQQQI")
 FRAME: Final = _FRAMES.pack
 """A `FrameSeen` packed: who sent it, with whether it follows a gap (see `frame_kind`); which of the connection's
 dead-key messages it is, counted from 1; size, index, packet, and the time (ns), of which the last field has what is
-beyond 64 bits: a damaged capture may tell the year 9999."""
+beyond 64 bits: no file gives such a time, but a program that makes packets may."""
 FRAME_SIZE: Final = _FRAMES.size
 FIRST: Final = FIRST_FRAMES * FRAME_SIZE
 LAST: Final = LAST_FRAMES * FRAME_SIZE

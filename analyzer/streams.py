@@ -234,7 +234,8 @@ class Stream:
     def _rebase(self, first: int) -> None:
         shift = -offset_near(self.base or 0, 0, first)
         self.base = first
-        self.highest = max(0, self.highest + shift)
+        if self.highest:  # else nothing was seen yet, wherever it begins
+            self.highest = max(0, self.highest + shift)
         if self.acked or self._base_ack:
             self.acked = max(0, self.acked + shift)
         if self.fin_offset is not None:

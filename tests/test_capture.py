@@ -33,6 +33,7 @@ from capture_files import (
 )
 
 from analyzer.capture import Capture, CaptureError, Packet
+from analyzer.capture.ledger import LATEST_NS
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 TEN = payloads(10)
@@ -194,8 +195,8 @@ def test_times_that_no_calendar_has_are_kept_within_it(tmp_path: Path) -> None:
     head = section() + interface() + interface(options=option(OFFSET, struct.pack("<q", -(1 << 63))))
     content = head + enhanced(TEN[0], (1 << 64) - 1) + enhanced(TEN[1], 5, 1) + enhanced(TEN[2], 7)
     capture, packets = read(tmp_path, content)
-    assert [packet.time_ns for packet in packets] == [253_402_300_799_999_999_999, 0, 7000]
-    assert (capture.files[0].first_ns, capture.files[0].last_ns) == (0, 253_402_300_799_999_999_999)
+    assert [packet.time_ns for packet in packets] == [LATEST_NS, 0, 7000]
+    assert (capture.files[0].first_ns, capture.files[0].last_ns) == (0, LATEST_NS)
 
 
 @pytest.mark.parametrize(

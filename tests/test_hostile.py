@@ -13,7 +13,6 @@ import re
 import struct
 import subprocess
 import sys
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from capture_files import enhanced, interface, option
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inert import is_inert
 from markdown_it import MarkdownIt
 from screens import ROOT
 from wireshark import tsharks
@@ -34,7 +34,7 @@ from analyzer.simulate.conversation import Conversation
 from analyzer.simulate.messages import answer, message
 from analyzer.simulate.scenarios.steps import end_well
 from analyzer.simulate.simulation import Simulation
-from analyzer.wording import UNSEEN, printable, quote
+from analyzer.wording import printable, quote
 
 HOSTILE = {
     "escape": b"\x1b[31mred\x1b[0m\x1b[2J",
@@ -76,19 +76,8 @@ HOSTILE["long"] = b"A\x1b[31m<script>=" * 25
 """Nearly as much as fits twice into the largest frame that the firmware makes."""
 LONG = b"A\x1b[31m<script>=" * 4000
 """60,000 characters: what fits into a frame whose length is two bytes. No reader of the protocol takes such a one."""
-DIRECTION = set("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 URI_PATH, URI_QUERY = 11, 15
 NON, CON, POST, GET = 0x50, 0x40, 0x02, 0x01
-
-
-def is_inert(text: str, also: str = "\n") -> None:
-    """Nothing acts on a terminal, changes a direction, or is not seen."""
-    for place, char in enumerate(text):
-        told = f"{char!r} in {text[max(0, place - 40) : place + 40]!r}"
-        assert char in also or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"), told
-        assert char not in DIRECTION, told
-        assert char not in UNSEEN, told
-    assert re.search(r"[\u0300-\u036f]{4}", text) is None
 
 
 def hostile_session(c: Conversation, text: bytes) -> None:

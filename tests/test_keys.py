@@ -773,6 +773,7 @@ WANTED = "80 digits are wanted (or 32 for the AES key alone)."
     [
         ("00" * 8 + "g0", f'--session-key: character 17 is "g", not a hex digit. {WANTED}'),
         ("\x1b", f'--session-key: character 1 is "\\x1b", not a hex digit. {WANTED}'),
+        ("\u034f", f'--session-key: character 1 is "\\u034f", not a hex digit. {WANTED}'),
         ("0x" + "00" * 40, f'--session-key: character 2 is "x", not a hex digit. {WANTED}'),
         ("00" * 39, f"--session-key: 78 hex digits. {WANTED}"),
         ("", f"--session-key: 0 hex digits. {WANTED}"),

@@ -344,7 +344,7 @@ def test_a_ring_takes_the_times_of_a_damaged_clock(digits: int, tmp_path: Path) 
     ring.close()
     kept = [packet.time_ns for packet in Capture([tmp_path])]
     assert kept[:2] == [0, 1_700_000_000_000_000_000]
-    assert kept[2] == (2**64 - 1 if digits == 9 else LATEST_NS // 1000 * 1000)
+    assert kept[2] == (LATEST_NS if digits == 9 else LATEST_NS // 1000 * 1000)
 
 
 def test_a_ring_keeps_packets_of_several_kinds_of_links_and_those_that_were_cut(tmp_path: Path) -> None:

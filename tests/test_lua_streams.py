@@ -820,6 +820,16 @@ def test_a_syn_captured_behind_an_acknowledgement_still_tells_the_beginning(vers
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_data_in_a_syn_that_comes_behind_its_acknowledgement_are_not_late(version: str) -> None:
+    talk = Talk()
+    talk.packet(DEVICE, ACK, seq=1001, ack=700_001 + 146)
+    talk.packet(SERVER, SYN, bytes(84), seq=700_000)
+    ends = run_both(version, talk.segments, *ENDS)
+    assert b"highest 84 acked 146" in ends.state(SERVER)
+    assert b"disorder 0" in ends.state(SERVER)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_what_was_cut_off_fills_only_what_nothing_else_does(version: str) -> None:
     talk = Talk().open()
     first = talk.next[DEVICE]

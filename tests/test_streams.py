@@ -135,6 +135,15 @@ def test_segments_are_joined_across_the_end_of_the_sequence_numbers() -> None:
     assert heard.stream(SERVER) == talk.sent[SERVER]
 
 
+def test_the_first_data_are_not_late_where_an_acknowledgement_overtook_the_syn() -> None:
+    talk = Talk()
+    talk.packet(DEVICE, ack=700_041)
+    heard = listen_to_one(talk.open().handshake().hello().close().segments)
+    assert heard.stream(SERVER)[:40] == talk.part("nonce")
+    assert heard.conversation.sides[SERVER].quality.out_of_order == 0
+    assert heard.conversation.rows.packets[0] == next(s.number for s in talk.segments if s.payload)
+
+
 # --- Repeats, keep-alives, overlaps ------------------------------------------------------------------------------
 
 

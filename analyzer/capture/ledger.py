@@ -11,9 +11,9 @@ from analyzer.capture.packet import CaptureFile, Damage
 
 MOST_DAMAGE: Final = 20
 """Damaged places that are listed for one file. A file with more is rubble; the list must not grow with it."""
-LATEST_NS: Final = 253_402_300_799_999_999_999
-"""The end of the year 9999. Later times, which only a damaged clock has, are set to it, and times before 1970
-to 1970: every calendar can write what lies between."""
+LATEST_NS: Final = (1 << 63) - 1
+"""In the year 2262. Later times, which only a damaged clock has, are set to it, and times before 1970 to 1970: every
+calendar can write what lies between, and 64 bits hold it, wherever times are kept by the thousand."""
 LARGEST_PACKET: Final = 262_144
 """Captured bytes that one packet can have; the bound of libpcap and Wireshark for ordinary link types."""
 

@@ -17,6 +17,7 @@ from analyzer.catalogue import BLOCK, NONCE_SIZE, SESSION_KEY_SIZE
 from analyzer.keys.model import KeyFileError
 from analyzer.outfile import new_file, takes_stream
 from analyzer.secrecy import forgetful
+from analyzer.wording import printable
 
 LABEL: Final = "SPARK_SESSION"
 LARGEST_KEY_LOG: Final = 64 << 20
@@ -162,7 +163,7 @@ def parse_session_key(digits: str) -> SessionKey:
     wanted = f"{2 * SESSION_KEY_SIZE} digits are wanted (or {2 * BLOCK} for the AES key alone)."
     at = _first_non_hex(digits, _SEPARATORS)
     if at is not None:
-        raise KeyFileError(f'--session-key: character {at + 1} is "{_shown(digits[at])}", not a hex digit. {wanted}')
+        raise KeyFileError(f'--session-key: character {at + 1} is "{printable(digits[at])}", not a hex digit. {wanted}')
     digits = "".join(digit for digit in digits if digit not in _SEPARATORS)
     if len(digits) == 2 * BLOCK:
         return SessionKey(bytes.fromhex(digits))
@@ -174,7 +175,3 @@ def parse_session_key(digits: str) -> SessionKey:
 def _first_non_hex(text: str, allowed: str = "") -> int | None:
     digits = "0123456789abcdefABCDEF" + allowed
     return next((at for at, character in enumerate(text) if character not in digits), None)
-
-
-def _shown(character: str) -> str:
-    return character if character.isprintable() else f"\\x{ord(character):02x}"

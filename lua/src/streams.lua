@@ -263,7 +263,7 @@ end
 local function rebase(stream, first)
   local shift, acks = -offset_near(stream.base, 0, first), stream.acks
   stream.base = first
-  stream.highest = max(0, stream.highest + shift)
+  if stream.highest > 0 then stream.highest = max(0, stream.highest + shift) end -- else nothing was seen yet
   local told = stream.base_ack
   if told or stream.acked > 0 then stream.acked = max(0, stream.acked + shift) end
   if stream.fin_offset then stream.fin_offset = stream.fin_offset + shift end
