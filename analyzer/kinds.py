@@ -148,7 +148,7 @@ def _client_first(conversation: Conversation) -> bool:
 
 def _is_out_of_turn(conversation: Conversation) -> bool:
     """Whether both ends begin with more than a login has there, the client before the server: then frames behind that
-    are chance. A login may be seen in the wrong order, in pieces; but neither end has more to send before it is answered.
+    are chance. A login may be seen in the wrong order, in pieces; but neither end has more to send unanswered.
     """
     device, server = conversation.device_side, conversation.server_side
     more = device.first_size > IDENTITY_SIZE and server.first_size > NONCE_SIZE

@@ -10353,7 +10353,7 @@ local function nothing_of_ours(conversation)
 end
 
 --- Whether both ends begin with more than a login has there, the client before the server: then frames behind that are
--- chance. A login may be seen in the wrong order, in pieces; but neither end has more to send before it is answered.
+-- chance. A login may be seen in the wrong order, in pieces; but neither end has more to send unanswered.
 local function is_out_of_turn(conversation)
   local device, server = conversation.sides.device, conversation.sides.server
   if device.first_size <= IDENTITY_SIZE or server.first_size <= NONCE_SIZE then return false end

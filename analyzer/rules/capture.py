@@ -43,8 +43,8 @@ def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
         counts = "Not all lengths are legal."
     else:
         counts = (
-            f"{plural(messages, 'message')} ({number(facts.device.frames)} sent, {number(facts.server.frames)} received),"
-            " all of legal length."
+            f"{plural(messages, 'message')} ({number(facts.device.frames)} sent,"
+            f" {number(facts.server.frames)} received), all of legal length."
         )
     behind = facts.trace.gaps.within(c, 0, c.first_packet)
     yield facts.finding(

@@ -88,7 +88,8 @@ BECAUSE_LOST_LINK: Final = "that the {sender} lost its link or its power."
 
 SAYS_INSIDE_LOGIN: Final = "The capture begins inside the login; what is missing of it cannot be judged."
 SAYS_NOTHING_WHOLE: Final = (
-    "The connection was there when the capture began, and no whole message of it is in the file, so it cannot be judged."
+    "The connection was there when the capture began, and no whole message of it is in the file,"
+    " so it cannot be judged."
 )
 TWICE: Final = "{packets} twice"
 GENUINE_COAP: Final = "This is genuine CoAP over TCP (RFC 8323), not a Spark connection. Wireshark shows it rightly."
