@@ -52,6 +52,8 @@ UNTOUCHED_FIELDS: Final = ("annotation", "returns", "decorator_list", "bases")
 UNTOUCHED_NAMES: Final = ("__slots__", "__all__")
 LONGEST_SHOWN: Final = 90
 """A longer expression is shown by the part that changes."""
+Place = tuple[ast.AST, str, int | None]
+"""Where a node hangs: its parent, the field of that, and the place in the field if that is a list."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -142,13 +144,12 @@ class _Fault:
 
 def _faults(tree: ast.Module) -> Iterator[_Fault]:
     for statement in range(len(tree.body)):
-        yield from _below(tree, "body", statement, "", None, tree.body[statement])
+        yield from _below((tree, "body", statement), "", None, tree.body[statement])
 
 
-def _below(
-    parent: ast.AST, field: str, at: int | None, scope: str, function: tuple[str, int] | None, statement: ast.stmt
-) -> Iterator[_Fault]:
+def _below(place: Place, scope: str, function: tuple[str, int] | None, statement: ast.stmt) -> Iterator[_Fault]:
     """All faults in one node, first those of the node itself."""
+    parent, field, at = place
     node: ast.AST = getattr(parent, field) if at is None else getattr(parent, field)[at]
     if _is_untouched(node):
         return
@@ -166,9 +167,9 @@ def _below(
             continue
         # Default values are made when the module is imported.
         inside = body_function if name == "body" else function
-        for place, child in enumerate(value) if isinstance(value, list) else ((None, value),):
+        for number, child in enumerate(value) if isinstance(value, list) else ((None, value),):
             if isinstance(child, ast.AST):
-                yield from _below(node, name, place, scope, inside, statement)
+                yield from _below((node, name, number), scope, inside, statement)
 
 
 def _is_untouched(node: ast.AST) -> bool:
@@ -221,6 +222,8 @@ def _changes(node: ast.AST, parent: ast.AST) -> Iterator[ast.AST]:
             yield ast.Pass()
         case ast.Continue() | ast.Break() | ast.Return(value=None | ast.Constant(value=None)):
             yield ast.Pass()
+        case ast.Return(value=ast.Constant()):
+            pass  # the constant itself is changed
         case ast.Return():
             yield ast.Return(ast.Constant(None))
     asks = isinstance(parent, ast.If | ast.While | ast.IfExp | ast.comprehension) and node in (

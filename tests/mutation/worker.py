@@ -9,6 +9,7 @@ them and collects again, which takes seconds instead of hundredths.
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import gc
 import hashlib
@@ -22,6 +23,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -36,31 +38,61 @@ from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, Phase, settings
 
 from mutation.mutants import Mutant, mutated
+from mutation.stories import Stories
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 KEEP: Final = ROOT / ".mutation"
 """What was found so far; not part of the repository, and made again when it is not there."""
+MODULES: Final = (
+    "analyzer/handshake.py",
+    "analyzer/session/**/*.py",
+    "analyzer/streams.py",
+    "analyzer/lane.py",
+    "analyzer/rules/**/*.py",
+)
 OPTIONS: Final = (
     *("-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"),
-    *("-W", "ignore::pytest.PytestAssertRewriteWarning", "-o", "addopts=", "-o", "tmp_path_retention_policy=none", "--rootdir", str(ROOT)),
+    *(
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+        "-o",
+        "addopts=",
+        "-o",
+        "tmp_path_retention_policy=none",
+        "--rootdir",
+        str(ROOT),
+    ),
 )
 SLOWER: Final = 10
 """A test that needs this many times its usual processor time, and `LEAST_SECONDS`, goes round in circles."""
 LEAST_SECONDS: Final = 3.0
 STUCK_SECONDS: Final = 120.0
 """Who does nothing for this long waits for something that does not come."""
+EXAMPLES: Final = 40
+"""Examples of each property; a fault that is noticed at all is nearly always noticed by one of the first."""
 MOST_MEMORY: Final = 6 << 30
-STORIES: Final = ("played", "shipped", "keys_of", "right_keys", "story", "strangers", "loaded", "plugin", "lua", "plain")
+STORIES: Final = (
+    "played",
+    "shipped",
+    "keys_of",
+    "right_keys",
+    "story",
+    "strangers",
+    "loaded",
+    "plugin",
+    "lua",
+    "plain",
+)
 """Caches of the tests that hold nothing which the code under test has made; all others are emptied in each copy."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a mutant. ``code`` is a digest of the code it was made of, ``tests`` one of the tests chosen."""
+    """What became of a mutant. ``code`` is a digest of the code it was made of, ``by`` the test that noticed it,
+    ``tried`` how many tests were run, ``cpu`` their processor time in seconds."""
 
     name: str
     code: str
-    tests: str
     status: str  # killed, timed out, survived, not reached
     by: str | None
     tried: int
@@ -79,38 +111,41 @@ class Test:
 class Campaign:
     """A pytest plugin, which takes the place of the loop over all tests."""
 
-    def __init__(self, modules: Sequence[str], mutants: Sequence[Mutant], done: Callable[[Result], None]) -> None:
-        self.modules = modules
+    def __init__(self, mutants: Sequence[Mutant], budget: float, done: Callable[[int, Result], bool]) -> None:
         self.mutants = mutants
-        self.done = done
-        self.budget = 10.0
+        self.budget = budget  # seconds of tests for a mutant that none of them notices
+        self.done = done  # is given each result with its place; False when that was enough
         self.killers: dict[str, Counter[str]] = defaultdict(Counter)
         self.tests: dict[str, Test] = {}
-        self.failing: list[str] = []
-        self.cpu = 0.0
+        self.items: dict[str, pytest.Item] = {}
+        self.functions: dict[tuple[str, str, int], list[FunctionType]] = {}
+        self.caches: list[Any] = []
+        self.room = KEEP  # for the files of the tests
+        self.stories = Stories(KEEP / "stories.pickle")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Measure the tests, if that was not done, then try the mutants."""
-        items = {item.nodeid: item for item in session.items}
-        self.tests = measured(session.items, self.modules)
-        functions = _functions(self.modules)
-        caches = list(_caches())
-        base = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        self.items = {item.nodeid: item for item in session.items}
+        self.tests = measured(session.items, self.stories)
+        self.functions = _functions({mutant.module for mutant in self.mutants})
+        self.caches = list(_caches())
+        self.room = Path(session.config.option.basetemp)
+        self.room.mkdir(exist_ok=True)
         gc.collect()
         gc.freeze()
-        for mutant in self.mutants:
+        for place, mutant in enumerate(self.mutants, 1):
             chosen = self.choose(mutant)
             status, by, tried, cpu = "not reached", None, 0, 0.0
             if chosen:
-                copy = Copy(mutant, chosen, items, functions, caches)
+                copy = Copy(mutant, chosen, self)
                 status, by, tried, cpu = copy.outcome()
-                for left in base.iterdir():
+                for left in self.room.iterdir():
                     shutil.rmtree(left, ignore_errors=True)
             if by is not None:
                 self.killers[_where(mutant)][by] += 1
-            self.cpu += cpu
-            self.done(Result(mutant.name, digest_of(mutant), "", status, by, tried, round(cpu, 2)))
+            if not self.done(place, Result(mutant.name, digest_of(mutant), status, by, tried, round(cpu, 2))):
+                break
         return True
 
     def choose(self, mutant: Mutant) -> list[Test]:
@@ -133,19 +168,14 @@ class Campaign:
 class Copy:
     """The copy of this process in which a mutant is tried."""
 
-    def __init__(
-        self,
-        mutant: Mutant,
-        tests: Sequence[Test],
-        items: dict[str, pytest.Item],
-        functions: dict[tuple[str, str, int], list[FunctionType]],
-        caches: Sequence[Any],
-    ) -> None:
+    def __init__(self, mutant: Mutant, tests: Sequence[Test], campaign: Campaign) -> None:
         self.mutant = mutant
         self.tests = tests
-        self.items = items
-        self.functions = functions
-        self.caches = caches
+        self.budget = campaign.budget
+        self.items = campaign.items
+        self.functions = campaign.functions
+        self.caches = campaign.caches
+        self.room = campaign.room
 
     def outcome(self) -> tuple[str, str | None, int, float]:
         """Return what became of the mutant, which test noticed it, how many were tried, and the processor time."""
@@ -202,7 +232,7 @@ class Copy:
                 status = self._run(writing)
             else:
                 status = self._run_anew(writing)
-        except BaseException:  # noqa: BLE001 - whatever it is, the fault was noticed
+        except BaseException:
             status = 1
         finally:
             os._exit(status)
@@ -225,6 +255,8 @@ class Copy:
 
     def _run(self, writing: int) -> int:
         for place, test in enumerate(self.tests):
+            if _spent() > self.budget:
+                break
             os.write(writing, f"{place} ".encode())
             signal.setitimer(signal.ITIMER_PROF, max(LEAST_SECONDS, SLOWER * test.seconds))
             after = self.items[self.tests[place + 1].name] if place + 1 < len(self.tests) else None
@@ -238,13 +270,15 @@ class Copy:
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None) or ""
             ours = name == "analyzer" or name.startswith("analyzer.") or file.startswith(tests)
-            if ours and not name.startswith("mutation"):
+            if ours and not name.startswith(("mutation", "analyzer.simulate", "analyzer.catalogue")):
                 del sys.modules[name]
         sys.meta_path.insert(0, _Finder(self.mutant))
-        signal.setitimer(signal.ITIMER_PROF, 30 + SLOWER * sum(test.seconds for test in self.tests))
+        signal.setitimer(signal.ITIMER_PROF, self.budget + 20)
         order = {test.name: place for place, test in enumerate(self.tests)}
         files = {name.partition("::")[0]: None for name in order}
-        return int(pytest.main([*OPTIONS, "-x", *files], plugins=[_Chosen(order, writing)]))
+        return int(
+            pytest.main([*OPTIONS, "-x", "--basetemp", str(self.room), *files], plugins=[_Chosen(order, writing)])
+        )
 
 
 class _Chosen:
@@ -288,7 +322,15 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def prepare() -> None:
-    """Make hypothesis try the same examples each time, and stop at the first that fails."""
+    """Make hypothesis try the same examples each time, not too many, and stop at the first that fails."""
+    KEEP.mkdir(exist_ok=True)
+    whole = settings.__init__
+
+    def fewer(self: settings, *given: Any, **asked: Any) -> None:
+        whole(self, *given, **asked)
+        self._max_examples = min(self.max_examples, EXAMPLES)
+
+    settings.__init__ = fewer  # type: ignore[method-assign]
     settings.register_profile(
         "mutation",
         derandomize=True,
@@ -328,10 +370,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def measured(items: Sequence[pytest.Item], modules: Sequence[str]) -> dict[str, Test]:
-    """Return the tests by name, each with its time and what it enters. What is known from before is not run again."""
-    sources = [*sorted((ROOT / "analyzer").rglob("*.py"))]
-    state = _digest("".join(path.read_text(encoding="utf-8") for path in sources))
+def measured(items: Sequence[pytest.Item], stories: Stories) -> dict[str, Test]:
+    """Return the tests by name, each with its time and what it enters. What is known from before is not run again.
+
+    The lines were counted in the modules as they were then, of which copies are kept.
+    """
     helpers = _digest("".join(p.read_text() for p in sorted((ROOT / "tests").glob("*.py")) if "test_" not in p.name))
     kept = KEEP / "measured.json"
     known = json.loads(kept.read_text()) if kept.exists() else {}
@@ -339,33 +382,61 @@ def measured(items: Sequence[pytest.Item], modules: Sequence[str]) -> dict[str, 
     for item in items:
         files[item.nodeid.partition("::")[0]].append(item)
     tests = {}
+    now = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8") for m in MODULES for p in sorted(ROOT.glob(m))}
+    moved: dict[tuple[str, str], dict[int, int]] = {}
     for file, inside in files.items():
-        digest = _digest((ROOT / file).read_text(encoding="utf-8") + state + helpers)
+        digest = _digest((ROOT / file).read_text(encoding="utf-8") + helpers)
         if known.get(file, {}).get("digest") != digest:
             began = time.process_time()
-            known[file] = {"digest": digest, "tests": _measure(inside)}
+            sources = {}
+            for module, text in now.items():
+                sources[module] = _digest(text)
+                (KEEP / f"{sources[module]}.py").write_text(text, encoding="utf-8")
+            known[file] = {"digest": digest, "sources": sources, "tests": _measure(inside)}
             print(f"{file}: {len(inside)} tests, {time.process_time() - began:.1f} s", flush=True)
-            KEEP.mkdir(exist_ok=True)
             kept.write_text(json.dumps(known))
+            stories.save()
         for name, (seconds, lines) in known[file]["tests"].items():
-            if lines is not None:
-                tests[name] = Test(name, seconds, {module: set(held) for module, held in lines.items()})
+            if lines is None:
+                continue
+            entered = {}
+            for module, held in lines.items():
+                place = module, known[file]["sources"][module]
+                if place not in moved:
+                    old = (KEEP / f"{place[1]}.py").read_text(encoding="utf-8")
+                    moved[place] = _moved(old, now.get(module, ""))
+                entered[module] = {moved[place].get(line, 0) for line in held}
+            tests[name] = Test(name, seconds, entered)
     return tests
+
+
+def _moved(old: str, new: str) -> dict[int, int]:
+    """Return where the lines of a text are now; those that have changed are in the place of the old ones."""
+    matcher = difflib.SequenceMatcher(None, old.splitlines(), new.splitlines(), autojunk=False)
+    found = {}
+    for _, i, end, j, stop in matcher.get_opcodes():
+        for line in range(i, end):
+            if stop > j:
+                found[line + 1] = min(j + line - i, stop - 1) + 1
+    return found
 
 
 def _measure(items: Sequence[pytest.Item]) -> dict[str, tuple[float, dict[str, list[int]] | None]]:
     """Run each test; one that fails is told by None in the place of its lines."""
-    watch = coverage.Coverage(data_file=None, include=[str(ROOT / "analyzer" / "*")], config_file=False)
+    include = [str(path) for pattern in MODULES for path in ROOT.glob(pattern)]
+    watch = coverage.Coverage(data_file=None, include=include, config_file=False)
     watch.start()
     seconds = {}
     for place, item in enumerate(items):
         watch.switch_context(item.nodeid)
-        began = time.process_time()
+        began = _spent()
         after = items[place + 1] if place + 1 < len(items) else None
         failed = any(report.failed for report in runtestprotocol(item, log=False, nextitem=after))
-        seconds[item.nodeid] = None if failed else time.process_time() - began
+        seconds[item.nodeid] = None if failed else _spent() - began
     watch.stop()
-    data = watch.get_data()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file may enter none of them
+        data = watch.get_data()
     entered: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for path in data.measured_files():
         module = str(Path(path).relative_to(ROOT))
@@ -378,8 +449,14 @@ def _measure(items: Sequence[pytest.Item]) -> dict[str, tuple[float, dict[str, l
     }
 
 
+def _spent() -> float:
+    """Return the processor time of this process and of those that it waited for, in seconds."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def _where(mutant: Mutant) -> str:
-    return f"{mutant.module} {mutant.function[0] if mutant.function else ''}"
+    return mutant.name.partition(":")[0]
 
 
 def _lines_using(mutant: Mutant) -> set[int]:
