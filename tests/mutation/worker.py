@@ -52,16 +52,11 @@ MODULES: Final = (
 )
 OPTIONS: Final = (
     *("-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"),
-    *(
-        "-W",
-        "ignore::pytest.PytestAssertRewriteWarning",
-        "-o",
-        "addopts=",
-        "-o",
-        "tmp_path_retention_policy=none",
-        "--rootdir",
-        str(ROOT),
-    ),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+    *("-o", "addopts=", "-o", "tmp_path_retention_policy=none"),
+    # By this the module range_test is no test, in which pytest would word the assertions anew.
+    *("-o", "python_files=test_*.py"),
+    *("--rootdir", str(ROOT)),
 )
 SLOWER: Final = 10
 """A test that needs this many times its usual processor time, and `LEAST_SECONDS`, goes round in circles."""
