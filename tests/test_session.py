@@ -32,6 +32,7 @@ from analyzer.session import (
     open_offer,
     opening,
 )
+from analyzer.session.private import open_signature
 from analyzer.session.range_test import MOST_RANGE_VALUES
 
 HERE = Path(__file__).parent
@@ -120,6 +121,16 @@ def test_what_a_device_offers_instead_of_a_key_is_named(slot: bytes, trouble: st
     found = open_identity(identity_with(slot), [SERVER], bytes(range(40)))
     assert found is not None
     assert (found.device_key, found.key_trouble) == (None, trouble)
+
+
+@pytest.mark.parametrize("prime", [3, 5, 7, 11, 13, 17, 19])
+def test_each_small_factor_is_found(prime: int) -> None:
+    others = {3, 5, 7, 11, 13, 17, 19} - {prime}
+    start = int.from_bytes(b"\x91" * 128, "big")
+    modulus = next(n for n in range(start, start + 9999, 2) if n % prime == 0 and all(n % other for other in others))
+    found = open_identity(identity_with(modulus.to_bytes(128, "big")), [SERVER], None)
+    assert found is not None
+    assert (found.device_key, found.key_trouble) == (None, "a number with small factors")
 
 
 def test_a_short_identity_is_believed_only_for_its_nonce() -> None:
@@ -216,7 +227,7 @@ def test_a_signature_under_a_key_that_the_library_refuses_is_read_by_its_integer
     root = math.isqrt((1 << 2048) - 1) & ~1
     n = root * root - int.from_bytes(block, "big")  # so that the square of the root, modulo n, is the block
     even_exponent = rsa.PublicNumbers(n, 2)
-    assert opening.open_signature(even_exponent, root.to_bytes(256, "big")) == block[-20:]
+    assert open_signature(even_exponent, root.to_bytes(256, "big")) == block[-20:]
 
 
 # --- which key first --------------------------------------------------------------------------------------

@@ -209,10 +209,10 @@ def _changes(node: ast.AST, parent: ast.AST) -> Iterator[ast.AST]:
                 yield left[0] if len(left) == 1 else ast.BoolOp(operator, left)
         case ast.BinOp(left=left, op=operator, right=right) if not (_is_text(left) or _is_text(right)):
             if type(operator) in SWAPPED:
-                yield ast.BinOp(left, SWAPPED[type(operator)](), right)
+                yield ast.BinOp(left, SWAPPED[type(operator)](), right)  # type: ignore[arg-type]
         case ast.AugAssign(target=target, op=operator, value=value):
             if type(operator) in SWAPPED and not _is_text(value):
-                yield ast.AugAssign(target, SWAPPED[type(operator)](), value)
+                yield ast.AugAssign(target, SWAPPED[type(operator)](), value)  # type: ignore[arg-type]
             yield ast.Pass()
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in CALLS:
             yield ast.Call(ast.Name(CALLS[name], ast.Load()), args, keywords)

@@ -53,7 +53,7 @@ class Reasons:
 def write(mutants: Mapping[str, Sequence[Mutant]], known: Mapping[tuple[str, str], Result]) -> None:
     """Write the record and the list."""
     reasons = Reasons()
-    rows, accepted, missing = [], list[tuple[str, str]](), list[str]()
+    rows, accepted, missing = list[list[Any]](), list[tuple[str, str]](), list[str]()
     for module, found in mutants.items():
         results = [known[place] for mutant in found if (place := (mutant.name, digest_of(mutant))) in known]
         if not found:

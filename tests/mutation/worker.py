@@ -150,7 +150,8 @@ class Campaign:
         if mutant.function is None:
             wanted = _lines_using(mutant) or set(range(1, 1 << 16))
         killers = self.killers[_where(mutant)]
-        chosen, spent = [], 0.0
+        chosen: list[Test] = []
+        spent = 0.0
         entering = (test for test in self.tests.values() if not wanted.isdisjoint(test.lines.get(mutant.module, ())))
         for test in sorted(entering, key=lambda test: (-killers[test.name], test.seconds)):
             if chosen and spent + test.seconds > self.budget:
