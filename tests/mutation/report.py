@@ -31,7 +31,7 @@ Made by `python -m tests.mutation --report`. Each line is a small change of the 
 in its place. Where one is listed, the tests that enter the changed code all passed with it. The reason says why that is
 right: the program does the same, or the difference is none that anybody could notice.
 """
-OPEN_HEAD: Final = "## Without a reason: a test is missing"
+OPEN_HEAD: Final = "## Open: a test is missing, or the fault has not been tried again since one was written"
 NO_OPEN: Final = "None."
 
 
@@ -85,11 +85,11 @@ def write(mutants: Mapping[str, Sequence[Mutant]], known: Mapping[tuple[str, str
             "One small fault at a time is put into the code (a comparison turned round, a condition or a step left out,"
             f" a number one larger), and the tests that enter this code should notice. Tried: {totals[1]:,} of"
             f" {totals[0]:,} possible faults, chosen by their digest. Those that no test notices were read one by one:"
-            " [the list](mutation/SURVIVORS.md) says why they make no difference, or that a test is missing."
+            " [the list](mutation/SURVIVORS.md) says why they make no difference, or that it is open."
         ),
         "command": "python -m tests.mutation",
         "columns": [
-            *("module", "faults", "tried", "noticed", "never ended", "no difference", "test missing", "CPU hours"),
+            *("module", "faults", "tried", "noticed", "never ended", "no difference", "open", "CPU hours"),
         ],
         "rows": rows,
         "found": json.loads(FOUND.read_text(encoding="utf-8")),
