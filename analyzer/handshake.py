@@ -153,7 +153,6 @@ class TurnReader:
             length -= room
         if length:
             self._frame_reader().skip(replace(hole, offset=hole.offset + hole.length - length, length=length))
-            self.position += length
 
     def finish(self) -> None:
         """Nothing more comes."""
@@ -193,7 +192,7 @@ class TurnReader:
         done = len(self.parts)
         if done == len(steps) or (self.frames is not None and self.frames.pending):
             return None
-        if done == 0 and self.sender is Sender.DEVICE and chain(data)[1]:
+        if self.sender is Sender.DEVICE and chain(data)[1]:
             self.early += chain(data)[0]
             return None
         kind, size = steps[done]

@@ -278,3 +278,43 @@ def test_one_direction_is_enough_to_see_where_it_stopped(side: Sender, until: in
     heard = listen_to_one([s for s in talk.segments if sent_by(s) is side])
     assert heard.conversation.reached == reached
     assert sum(s.length for s in talk.segments) == heard.offset[DEVICE] + heard.offset[SERVER]
+
+
+# --- Small things that no other test would notice ----------------------------------------------------------------
+
+
+def test_frames_after_missing_messages_have_their_place_in_the_stream() -> None:
+    reader, frames = turn(SERVER)
+    feed(reader, NONCE[:10], 30, 384, *FRAMES[:2])
+    assert [one.offset for one in frames] == [424, 424 + 18]
+
+
+def test_each_early_frame_of_one_packet_counts() -> None:
+    reader, frames = turn(DEVICE)
+    feed(reader, FRAMES[0] + FRAMES[1], IDENTITY)
+    assert (reader.early, len(frames)) == (2, 2)
+    assert [part.data for part in reader.parts] == [IDENTITY]
+
+
+def test_a_beginning_that_is_told_too_late_loses_nothing() -> None:
+    reader, _ = turn(SERVER)
+    reader.begin_midway(likely=True)
+    reader.receive(NONCE[:10], 1, 1000)
+    reader.begin()
+    reader.receive(NONCE[10:], 2, 2000)
+    reader.finish()
+    assert [part.data for part in reader.parts] == [NONCE]
+
+
+@pytest.mark.parametrize("rest", [4, 22])
+def test_frames_cut_anyhow_are_no_nonce_though_they_have_its_size(rest: int) -> None:
+    """The end of a frame and one more that begins a packet, or two more: 40 bytes in small packets."""
+    whole = FRAMES[0] + (FRAMES[2] if rest == 4 else b"")
+    data = FRAMES[3][-rest:] + whole
+    first = rest if rest == 22 else rest + 10
+    reader, frames = turn(SERVER)
+    reader.begin_midway(likely=False)
+    feed(reader, data[:first], data[first : first + 9], data[first + 9 :], FRAMES[1])
+    assert reader.started == "midway"
+    assert [one.ciphertext for one in frames][-1] == FRAMES[1][2:]
+    assert len(frames) == (3 if rest == 4 else 2)

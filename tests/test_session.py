@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,6 +32,8 @@ from analyzer.session import (
     open_offer,
     opening,
 )
+from analyzer.session.private import open_signature
+from analyzer.session.range_test import MOST_RANGE_VALUES
 
 HERE = Path(__file__).parent
 CAPTURES = HERE.parent / "captures"
@@ -118,6 +121,16 @@ def test_what_a_device_offers_instead_of_a_key_is_named(slot: bytes, trouble: st
     found = open_identity(identity_with(slot), [SERVER], bytes(range(40)))
     assert found is not None
     assert (found.device_key, found.key_trouble) == (None, trouble)
+
+
+@pytest.mark.parametrize("prime", [3, 5, 7, 11, 13, 17, 19])
+def test_each_small_factor_is_found(prime: int) -> None:
+    others = {3, 5, 7, 11, 13, 17, 19} - {prime}
+    start = int.from_bytes(b"\x91" * 128, "big")
+    modulus = next(n for n in range(start, start + 9999, 2) if n % prime == 0 and all(n % other for other in others))
+    found = open_identity(identity_with(modulus.to_bytes(128, "big")), [SERVER], None)
+    assert found is not None
+    assert (found.device_key, found.key_trouble) == (None, "a number with small factors")
 
 
 def test_a_short_identity_is_believed_only_for_its_nonce() -> None:
@@ -209,6 +222,14 @@ def test_a_key_that_the_library_refuses_still_opens_by_its_integers() -> None:
     assert (offer.opened, offer.opened_by) == (True, key)
 
 
+def test_a_signature_under_a_key_that_the_library_refuses_is_read_by_its_integers() -> None:
+    block = b"\0\x01" + b"\xff" * 233 + b"\0" + b"twenty bytes of hmac"
+    root = math.isqrt((1 << 2048) - 1) & ~1
+    n = root * root - int.from_bytes(block, "big")  # so that the square of the root, modulo n, is the block
+    even_exponent = rsa.PublicNumbers(n, 2)
+    assert open_signature(even_exponent, root.to_bytes(256, "big")) == block[-20:]
+
+
 # --- which key first --------------------------------------------------------------------------------------
 
 
@@ -225,13 +246,26 @@ def test_the_key_in_the_identity_is_tried_first() -> None:
 
 def test_a_file_named_after_the_device_id_is_tried_first(tmp_path: Path) -> None:
     for source in KEYS.glob("*.der"):
-        (tmp_path / source.name).write_bytes(source.read_bytes())
+        if source.name != "core-a.der":  # all others come before it in the folder
+            (tmp_path / f"0-{source.name}").write_bytes(source.read_bytes())
     (tmp_path / "48ff6d06507b573081350e87.der").write_bytes((KEYS / "core-a.der").read_bytes())
     nonce, identity, session = handshake("healthy-full")
     opener = SessionOpener(KeyRing.load(tmp_path))
     known = opener.identity(identity, nonce)
     offer = opener.offer(session, known)
     assert (offer.opened, offer.tried) == (True, 1)
+
+
+@pytest.mark.parametrize(("nonce_matches", "signature"), [(True, "invalid"), (False, "valid"), (None, "valid")])
+def test_only_who_opened_the_identity_of_this_login_is_expected_to_sign(
+    tmp_path: Path, nonce_matches: bool | None, signature: str
+) -> None:
+    """An identity that echoes another nonce is not from this connection."""
+    for name in ("core", "server", "other_server"):
+        (tmp_path / f"{name}.pem").write_text(VECTORS["keys"][name]["private_pem_pkcs1"])
+    opener = SessionOpener(KeyRing.load(tmp_path))
+    identity = opening.Identity(SERVER, 52, bytes(40), nonce_matches, None)
+    assert opener.offer(wrong_case("message3-signed-by-another-server"), identity).signature == signature
 
 
 def test_the_last_success_is_tried_first_next_time() -> None:
@@ -466,6 +500,19 @@ def test_the_aes_key_alone_opens_all_but_the_first_16_bytes() -> None:
     assert all(frame.whole for frame in opened[1:])
 
 
+def test_four_right_bytes_of_padding_are_enough() -> None:
+    key = SessionKey.from_blob(bytes(range(40)))
+    message = b"\x50\x02\x00\x01\xb1e\xff" + b"12345"
+    context = Cipher(algorithms.AES(key.key), modes.CBC(key.iv or b"")).encryptor()
+    assert fitting_session_key([key], [[context.update(message + b"\4" * 4)]]) == key
+
+
+def test_of_a_frame_that_does_not_open_nothing_is_said_to_be_missing() -> None:
+    for in_step in (True, False):
+        opened = FrameDecryptor(KEY, in_step=in_step).update(bytes(32))
+        assert (opened.plaintext, opened.missing, opened.obstacle) == (None, 0, Obstacle.BAD_PADDING)
+
+
 def test_the_session_key_that_fits_is_found_among_many() -> None:
     rng = random.Random(9)
     wrong = [SessionKey.from_blob(rng.randbytes(40)) for _ in range(3000)]
@@ -557,6 +604,19 @@ def test_one_block_above_the_modulus_excludes_a_key_for_certain() -> None:
     test.add((smaller.n + 2).to_bytes(256, "big"))
     assert (test.excluded, test.p_value, test.unlikely) == (True, 0.0, True)
     assert larger.n > smaller.n
+
+
+def test_a_single_block_above_the_modulus_is_enough() -> None:
+    test = RangeTest(SERVER.n)
+    test.add(SERVER.n.to_bytes(256, "big"))  # a block is below it
+    assert (test.count, test.excluded) == (1, True)
+
+
+def test_blocks_are_counted_up_to_a_bound() -> None:
+    test = RangeTest(SERVER.n)
+    for number in range(MOST_RANGE_VALUES + 10):
+        test.add(number.to_bytes(256, "big"))
+    assert test.count == MOST_RANGE_VALUES
 
 
 def test_many_blocks_far_below_a_larger_modulus_make_it_unlikely() -> None:

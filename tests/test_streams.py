@@ -491,3 +491,135 @@ def test_bytes_cut_off_are_told_apart_from_bytes_that_wait() -> None:
         (10, 10, HoleReason.CUT),
         (30, 10, HoleReason.CUT),
     ]
+
+
+# --- Small things that no other test would notice ----------------------------------------------------------------
+
+
+class Fed:
+    """One stream, fed directly; offsets count from its first byte, times in milliseconds."""
+
+    def __init__(self, *, certain: bool = True) -> None:
+        self.holes: list[tuple[int, int, HoleReason]] = []
+        self.data = b""
+        self.stream = Stream(SERVER, self)
+        self.talk = Talk()
+        if certain:
+            self.stream.start_at(1000, certain=True)
+
+    def receive(self, data: bytes, packet: int, time_ns: int) -> None:
+        self.data += data
+
+    def skip(self, hole: Hole) -> None:
+        self.holes.append((hole.offset, hole.length, hole.reason))
+
+    def segment(self, offset: int, data: bytes = b"", flags: int = ACK, at: int = 0) -> Segment:
+        return replace(self.talk.packet(SERVER, flags, data, seq=1000 + offset), time_ns=at * MS)
+
+    def take(self, offset: int, data: bytes = b"", flags: int = ACK, at: int = 0) -> None:
+        self.stream.take(self.segment(offset, data, flags, at))
+
+    def ack(self, offset: int, at: int = 0) -> int | None:
+        return self.stream.acknowledge((1000 + offset) % SPACE, 99, at * MS)
+
+    def finish(self) -> None:
+        self.stream.finish(100, 100 * SECOND)
+
+
+def test_what_was_acknowledged_moves_with_the_beginning() -> None:
+    fed = Fed(certain=False)
+    fed.take(20, b"b" * 20)
+    fed.ack(40)
+    fed.take(0, b"a" * 20)
+    assert fed.stream.acked == 40
+    fed.finish()
+    assert (fed.data, fed.holes) == (b"a" * 20 + b"b" * 20, [])
+
+
+def test_an_acknowledgement_before_the_syn_acknowledges_nothing() -> None:
+    fed = Fed(certain=False)
+    fed.ack(5)
+    fed.stream.start_at(1005, certain=True)
+    fed.stream.start_at(1005, certain=True)
+    fed = Fed(certain=False)
+    fed.ack(0)
+    fed.stream.start_at(1001, certain=True)
+    assert fed.stream.acked == 0
+
+
+def test_an_acknowledgement_of_all_that_was_sent_in_silence_is_believed() -> None:
+    fed = Fed()
+    for place in range(30):
+        fed.take(50_000 * place, bytes(50_000))
+    fed.ack(1_500_000)
+    assert (fed.stream.acked, fed.stream.strange_ack) == (1_500_000, False)
+
+
+def test_an_acknowledgement_that_is_said_again_tells_no_round_trip_of_what_came_since() -> None:
+    fed = Fed()
+    fed.take(0, b"a" * 20)
+    assert fed.ack(20, at=50) == 50 * MS
+    fed.take(20, b"b" * 20, at=60)
+    assert fed.ack(10, at=70) is None
+    assert fed.ack(20, at=80) is None
+    assert fed.ack(40, at=110) == 50 * MS
+
+
+def test_a_damaged_packet_without_data_does_not_cut_a_hole_in_two() -> None:
+    fed = Fed()
+    fed.take(0, b"a" * 10)
+    fed.take(30, b"b" * 10)
+    fed.stream.set_aside(fed.segment(20))
+    fed.finish()
+    assert fed.holes == [(10, 20, HoleReason.LOST)]
+
+
+def test_each_damaged_packet_in_a_hole_is_told() -> None:
+    fed = Fed()
+    fed.take(0, b"a" * 10)
+    fed.take(50, b"b" * 10)
+    for offset in (30, 10):
+        fed.stream.set_aside(fed.segment(offset, b"?" * 10))
+    fed.finish()
+    damaged, lost = HoleReason.DAMAGED, HoleReason.LOST
+    assert fed.holes == [(10, 10, damaged), (20, 10, lost), (30, 10, damaged), (40, 10, lost)]
+
+
+def test_the_last_byte_before_a_fin_that_was_captured_is_a_byte() -> None:
+    fed = Fed()
+    fed.take(0, b"a" * 10)
+    fed.take(11, flags=ACK | FIN)
+    fed.ack(12)
+    fed.finish()
+    assert fed.holes == [(10, 1, HoleReason.NOT_CAPTURED)]
+    assert fed.stream.acked == 11
+
+
+def test_a_fin_proves_what_was_sent_before_it() -> None:
+    fed = Fed()
+    fed.take(0, b"a" * 10)
+    fed.take(15, flags=ACK | FIN)
+    fed.finish()
+    assert fed.holes == [(10, 5, HoleReason.LOST)]
+
+
+def test_a_repeat_further_on_is_compared_at_its_own_place() -> None:
+    fed = Fed()
+    for place in range(4):
+        fed.take(10 * place, bytes(range(10 * place, 10 * place + 10)))
+    fed.take(20, bytes(range(20, 30)))
+    fed.take(15, bytes(range(15, 25)))
+    assert fed.stream.quality.mismatches == 0
+    fed.take(20, bytes(10))
+    assert fed.stream.quality.mismatches == 1
+
+
+def test_overtaken_is_not_sent_again() -> None:
+    fed = Fed()
+    fed.take(0, b"a" * 10, at=0)
+    fed.take(20, b"c" * 10, at=10)
+    fed.take(10, b"b" * 10, at=20)
+    fed.take(40, b"e" * 10, at=30)
+    fed.take(30, b"d" * 10, at=500)
+    quality = fed.stream.quality
+    assert (quality.out_of_order, quality.retransmitted) == (1, 1)

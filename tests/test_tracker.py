@@ -35,11 +35,12 @@ from tcp_talk import (
 from analyzer import tracker as tracking
 from analyzer.capture.packet import Packet
 from analyzer.conversation import Conversation
+from analyzer.copies import FULL
 from analyzer.lane import Lane
 from analyzer.network import Decoder, Segment
 from analyzer.network.units import ACK, FIN, RST, SYN
-from analyzer.seen import NO_TRIPS, Side
-from analyzer.streams import HoleReason, Sender
+from analyzer.seen import FRAMES_HELD, NO_TRIPS, Side
+from analyzer.streams import RECENT, HoleReason, Sender
 from analyzer.tracker import LINGER_NS, Tracker
 
 
@@ -394,6 +395,44 @@ def test_the_straight_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     listen(segments)
     assert len(long_way) < 10
     assert len(segments) > 150
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4, 6, 8, 10, 12])
+def test_the_straight_way_begins_anywhere(first: int) -> None:
+    """A capture that begins in the middle, and goes on for longer than all is kept of it."""
+    talk = Talk(seed=first).open().handshake().hello()
+    for place in range(120 if first else 400):
+        talk.send_frames(SERVER if place % 3 else DEVICE, 1 + place % 4, cuts=(7,) if place % 7 == first % 7 else ())
+        talk.wait((place % 5) * SECOND)
+    segments = decoded(*(on_the_wire(one) for one in talk.segments[first:]))
+    assert state_of(listen_to_one(segments).conversation) == state_of(listen_the_long_way(segments))
+
+
+@pytest.mark.parametrize(("says", "has"), [(19, 19), (20, 16), (12, 16), (0, 16)])
+def test_the_straight_way_takes_no_wrong_length_for_a_frame(says: int, has: int) -> None:
+    talk = Talk().open().handshake().hello()
+    talk.send_frames(DEVICE, 1)
+    talk.send(SERVER, says.to_bytes(2, "big") + bytes(has))
+    for _ in range(10):
+        talk.send_frames(SERVER, 2)
+    segments = decoded(*(on_the_wire(one) for one in talk.segments))
+    conversation = listen_to_one(segments).conversation
+    assert [lost.field for lost in conversation.sides[SERVER].lost] == [says]
+    assert state_of(conversation) == state_of(listen_the_long_way(segments))
+
+
+def test_the_straight_way_keeps_few_bytes() -> None:
+    talk = Talk().open().handshake().hello()
+    for _ in range(300):
+        talk.send_frames(SERVER, 4)
+    listener = Listener()
+    for segment in decoded(*(on_the_wire(one) for one in talk.segments)):
+        listener.tracker.take(segment)
+    conversation = listener.heard[0].conversation
+    lanes = conversation.lanes
+    assert len(conversation.framed) <= FRAMES_HELD
+    assert max(len(lane.stream.run) for lane in lanes) < 2 * RECENT * 66
+    assert all(len(lane.headers.younger) <= FULL for lane in lanes)
 
 
 @pytest.mark.parametrize("numbered", [True, False])

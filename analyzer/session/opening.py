@@ -103,7 +103,7 @@ def open_identity(block: bytes, server_keys: Iterable[Key], nonce: bytes | None)
         return None
 
     def echoes(plaintext: bytes) -> bool:
-        return nonce is not None and plaintext[:NONCE_SIZE] == nonce
+        return plaintext[:NONCE_SIZE] == nonce
 
     def plausible(plaintext: bytes) -> bool:
         return echoes(plaintext) or len(plaintext) in (CORE_IDENTITY, PHOTON_IDENTITY)
