@@ -295,7 +295,11 @@ SEGMENTS = [
             / Raw(struct.pack("!HHHHII", 0x3081, 0x880B, len(PPTP_BODY), 7, 1, 2) + PPTP_BODY)
         ),
     ),
-    Case("SLL, Wi-Fi", 113, struct.pack("!HHH8sH", 4, 803, 6, mac(DEVICE_MAC) + bytes(2), 4) + radiotap(0, b"", WIFI_BODY)),
+    Case(
+        "SLL, Wi-Fi",
+        113,
+        struct.pack("!HHH8sH", 4, 803, 6, mac(DEVICE_MAC) + bytes(2), 4) + radiotap(0, b"", WIFI_BODY),
+    ),
     Case("VXLAN", 1, raw(ethernet() / outer() / UDP(sport=9, dport=4789) / VXLAN(vni=5) / ethernet() / ip4())),
 ]
 

@@ -210,7 +210,8 @@ def test_who_asks_for_whom_over_ipv6_is_told_with_other_names(tmp_path: Path) ->
     assert done.same.same
     assert done.written["ARP questions"] == 1
     ((asker, wanted, good, malformed),) = (
-        row for row in wireshark(out, "ipv6.src", "icmpv6.nd.ns.target_address", "icmpv6.checksum.status", "_ws.malformed")
+        row
+        for row in wireshark(out, "ipv6.src", "icmpv6.nd.ns.target_address", "icmpv6.checksum.status", "_ws.malformed")
         if row[1]
     )
     assert (good, malformed) == ("1", "")

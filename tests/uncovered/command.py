@@ -15,7 +15,6 @@ import datetime
 import json
 import platform
 import shutil
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,13 +125,15 @@ def _tell(found: list[File], unexplained: list[tuple[str, Place]], idle: list[st
     if not unexplained:
         print(f"Each of the other {missing:,} has a reason.")
         return
-    print(f"{sum(len(place.lines) for _, place in unexplained):,} lines have no reason; give them one in {REASONS.name}:")
+    print(
+        f"{sum(len(place.lines) for _, place in unexplained):,} lines have no reason; give them one in {REASONS.name}:"
+    )
     last = ("", "")
     for file, place in unexplained:
         if last != (file, place.function):
             print(f'\n["{file}"."{place.function}"]')
         last = (file, place.function)
-        print(f"{_key(place.text)} = \"\"  # line{'s' if len(place.lines) > 1 else ''} {spans(place.lines)}")
+        print(f'{_key(place.text)} = ""  # line{"s" if len(place.lines) > 1 else ""} {spans(place.lines)}')
 
 
 def _key(text: str) -> str:

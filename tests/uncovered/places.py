@@ -72,7 +72,9 @@ def _enter(block: _Block, lines: list[str], blocks: dict[int, _Block]) -> None:
         for line in range(statement.lineno, (statement.end_lineno or 0) + 1):
             blocks[line] = block
         for inner in _inside(statement, block, lines):
-            if inner.header > statement.lineno:  # an "except" or a "case"; what opens an "if" belongs to the block around
+            if (
+                inner.header > statement.lineno
+            ):  # an "except" or a "case"; what opens an "if" belongs to the block around
                 blocks |= dict.fromkeys(range(inner.header, inner.body[0].lineno), inner)
             _enter(inner, lines, blocks)
 
