@@ -26,6 +26,7 @@ from analyzer.pipeline import analyze
 from analyzer.report.html.ladderpicture import NARROW_LAYOUT, WIDE_LAYOUT, Layout, picture
 from analyzer.report.html.page import ALL_MESSAGES, DEVICES, DRAWINGS, LANES, MESSAGES
 from analyzer.report.html.picture import Picture, count_marks, time_marks
+from analyzer.report.html.plots import plots_of
 from analyzer.report.ladder import Row
 from analyzer.report.text import LISTED_DEVICES, text_report
 from analyzer.report.verdict import verdict_of
@@ -166,8 +167,8 @@ def test_of_many_pings_the_slowest_are_drawn() -> None:
     c.handshake()
     for _ in range(120):
         exchanges.ping(c)
-    page = plain(text_of(parsed(page_of(opened(finish(world))))))
-    assert re.search(r"120 pings answered in .* Of each [\d.]+ s the slowest is drawn\.", page)
+    (plot,) = (plot for plot in plots_of(opened(finish(world)).conversations[0]) if "pings" in plot.title)
+    assert re.search(r"120 pings answered in .* Of each [\d.]+ s the slowest is drawn\.", plot.sentence)
 
 
 def test_places_where_the_capture_is_damaged_are_listed(tmp_path: Path) -> None:

@@ -1023,13 +1023,13 @@ def test_the_screen_tells_what_is_wrong_with_each_key(tmp_path: Path) -> None:
     unlucky = CASES["core-private-short-integer.der"]
     dump = bytearray(b"\xff" * 2_097_152)
     dump[0x2000 : 0x2000 + len(unlucky)] = unlucky
-    other = rsa.generate_private_key(65537, 1536).public_key()
+    other = rsa.RSAPublicNumbers(65537, (1 << 1535) + 1).public_key()
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     files = {
         "damaged.der": bytes(damaged),
         "text.der": CORE_PEM,
         "flash.bin": bytes(dump),
-        "cut.der": SERVER_DER[:292],
+        "cut.der": (KEYS / "server.der").read_bytes()[:700],
         "other.der": other.public_bytes(*form),
     }
     told = {}
@@ -1040,7 +1040,7 @@ def test_the_screen_tells_what_is_wrong_with_each_key(tmp_path: Path) -> None:
     assert "but as PEM text, which a device misreads. Convert it before loading:" in told["text.der"]
     assert "this firmware misreads it:" in told["flash.bin"]
     assert "(SPK306)" in told["flash.bin"]
-    assert "cut short: 292 of 294 bytes" in told["cut.der"]
+    assert "server private key, cut short: 700 of 1,191 bytes; only its public half can be seen" in told["cut.der"]
     assert "RSA key of 1,536 bits" in told["other.der"]
     narrow = render_keys(keys_report([tmp_path / "text.der"]), width=40)
     assert any(line.strip().startswith("openssl ") and line.endswith("-out NEW.der") for line in narrow.splitlines())
@@ -1062,7 +1062,7 @@ def test_a_public_key_is_told_with_what_lies_beside_it(tmp_path: Path) -> None:
 def test_one_locked_file_of_a_folder_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "a.pem").write_bytes(made(CORE_PEM, Encoding.PEM, PrivateFormat.PKCS8, b"pw"))
     (tmp_path / "b.der").write_bytes(CORE_DER)
-    told = render_keys(keys_report([tmp_path], password="wrong"))
+    told = render_keys(keys_report([tmp_path], lambda name: b"wrong"))
     assert "the password does not open this key" in " ".join(told.split())
     assert CORE_PRINT in told
 

@@ -190,6 +190,7 @@ WIFI_OFFLOADED = raw(wifi() / snap()) + offloaded(ethernet() / ip4())[14:]
 WIFI_BODY = raw(wifi() / snap() / ip4())
 QOS_BODY = raw(wifi("from the access point", quality=True) / Dot11QoS() / snap() / ip4())
 FCS = b"\x12\x34\x56\x78"
+COOKED_RADIOTAP = struct.pack("!HHH8sH", 4, 803, 6, mac(DEVICE_MAC) + bytes(2), 4)
 PPTP_BODY = raw(HDLC() / PPP() / ip4())
 ERSPAN_3 = b"\x20\x07\0\x05" + bytes(7) + b"\x01" + bytes(8)  # with the subheader of a platform
 

@@ -3,9 +3,9 @@
     python -m tests.uncovered [--data FILE[@COMMIT] ...] [--keep FILE] [--write] [PYTEST OPTIONS]
 
 Runs the whole suite, the processes that it starts included, and complains of each line that was not run and has no
-reason in tests/uncovered/reasons.toml (exit status 1). ``--data`` takes what was measured before instead; where that was
-at another commit, lines that have moved since are found again, and lines that have changed count as not run. ``--write``
-keeps the numbers and the page on the lines that are left.
+reason in tests/uncovered/reasons.toml (exit status 1). ``--data`` takes what was measured before instead; where that
+was at another commit, lines that have moved since are found again, and lines that have changed count as not run.
+``--write`` keeps the numbers and the page on the lines that are left.
 """
 
 from __future__ import annotations
