@@ -464,18 +464,10 @@ def test_a_photon_says_itself_which_key_is_its_own(tmp_path: Path) -> None:
 
 def test_a_photon_and_the_key_that_the_server_has_on_file_prove_it_together(tmp_path: Path) -> None:
     simulation = simulate("key-mismatch", firmware="photon-1.4")
-    key_folder(simulation, tmp_path, "server.pem")
-    trace = play(simulation, KeyRing.load(KEYS / "photon-a-stale.der", tmp_path / "server.pem"))
-    finding = the(trace, "SPK301")
-    assert finding.confidence is CERTAIN
-    assert "the device itself offers another key than that one" in evidence(finding)
-    # The public half alone is enough where its file is named after the device.
-    world = {c.device.id for c in trace.conversations}
-    (own,) = (id_ for id_ in world if id_)
-    public = tmp_path / f"{own}.pub.pem"
-    public.write_bytes((KEYS / "photon-a-stale.pub.pem").read_bytes())
-    trace = play(simulation, KeyRing.load(public, tmp_path / "server.pem"))
-    finding = the(trace, "SPK301")
+    key_folder(simulation, tmp_path, "photon-a-stale.pub.pem", "server.pem")
+    (own,) = {c.device.id for c in play(simulation, KeyRing.load(tmp_path / "server.pem")).conversations}
+    public = (tmp_path / "photon-a-stale.pub.pem").rename(tmp_path / f"{own}.pub.pem")
+    finding = the(play(simulation, KeyRing.load(public, tmp_path / "server.pem")), "SPK301")
     assert finding.confidence is CERTAIN
     assert f"on file is {public.name}" in evidence(finding)
 

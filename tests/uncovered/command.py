@@ -111,8 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     idle = list(_idle(told, found))
     _tell(found, unexplained, idle)
     if given.write:
-        commits = [commit for _, commit in data if commit] or [measured.commit_of_tree()]
-        RECORD.write_text(json.dumps(record(found, told, commits), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        commits = sorted({commit for _, commit in data if commit}) or [measured.commit_of_tree()]
+        later = any(commit is None for _, commit in data) and given.data
+        taken = ", ".join(commits) + (", and tests added since" if later else "")
+        RECORD.write_text(json.dumps(record(found, told, taken), indent=1, ensure_ascii=False) + "\n", "utf-8")
         PAGE.write_text(page(found, told), "utf-8")
     return 1 if unexplained or failed else 0
 
@@ -164,7 +166,7 @@ def spans(lines: Sequence[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def record(found: list[File], told: Reasons, commits: Sequence[str]) -> dict[str, Any]:
+def record(found: list[File], told: Reasons, taken: str) -> dict[str, Any]:
     """Return the numbers by package, as the page of all campaigns takes them."""
     rows: list[list[object]] = []
     for package in [*sorted({file.package for file in found}), None]:
@@ -186,7 +188,7 @@ def record(found: list[File], told: Reasons, commits: Sequence[str]) -> dict[str
         "found": json.loads(FOUND.read_text(encoding="utf-8")),
         "ran": {
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "commit": ", ".join(commits),
+            "commit": taken,
             "python": platform.python_version(),
             "coverage": coverage.__version__,
         },
@@ -203,6 +205,7 @@ def page(found: list[File], told: Reasons) -> str:
         for place in file.places:
             why = reason(told, file.name, place) or "**No reason has been given.**"
             count = f"{len(place.lines)} line{'s' if len(place.lines) > 1 else ''}"
-            parts.append(f"- {place.function}: `{place.text}` ({count}). {why}")
+            fence = "``" if "`" in place.text else "`"
+            parts.append(f"- {place.function}: {fence}{place.text}{fence} ({count}). {why}")
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
