@@ -74,7 +74,7 @@ def statements(run: Mapping[str, set[int]], folder: Path) -> dict[str, tuple[lis
     combined = CoverageData(str(path))
     combined.add_lines({str(ROOT / name): lines for name, lines in run.items()})
     files = sorted((ROOT / PACKAGE).rglob("*.py"))
-    combined.touch_files(map(str, files))
+    combined.touch_files([str(file) for file in files])
     combined.write()
     report = Coverage(data_file=str(path), config_file=False)
     report.load()
