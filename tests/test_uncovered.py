@@ -36,6 +36,11 @@ if True:
     pass
 else:
     other()
+
+
+@cache
+def kept():
+    return 7
 '''
 
 
@@ -56,6 +61,8 @@ def test_a_place_is_named_by_its_function_and_by_what_opens_the_block() -> None:
     assert named(SOURCE, "second()")[0].text == "second()"
     (other,) = named(SOURCE, "other()")
     assert (other.function, other.text) == (MODULE, "else of if True: other()")
+    (kept,) = named(SOURCE, "@cache")
+    assert (kept.function, kept.text) == (MODULE, "@cache")
 
 
 def test_a_name_stays_when_lines_move() -> None:

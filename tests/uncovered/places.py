@@ -54,11 +54,11 @@ def _name(line: int, never: set[int], block: _Block, lines: list[str]) -> tuple[
     while True:
         body = [statement for statement in block.body if not _is_docstring(statement)]
         place = next((i for i, each in enumerate(body) if line <= (each.end_lineno or 0)), 0)
-        if body[place].lineno not in never:
+        if _start(body[place]) not in never:
             return function, text
-        while place and body[place - 1].lineno in never:
+        while place and _start(body[place - 1]) in never:
             place -= 1
-        text = lines[body[place].lineno - 1].strip()
+        text = lines[_start(body[place]) - 1].strip()
         if place:
             return block.function, text
         function, text = block.function, f"{block.opening} {text}".strip()
@@ -69,7 +69,7 @@ def _name(line: int, never: set[int], block: _Block, lines: list[str]) -> tuple[
 
 def _enter(block: _Block, lines: list[str], blocks: dict[int, _Block]) -> None:
     for statement in block.body:
-        for line in range(statement.lineno, (statement.end_lineno or 0) + 1):
+        for line in range(_start(statement), (statement.end_lineno or 0) + 1):
             blocks[line] = block
         for inner in _inside(statement, block, lines):
             if (
@@ -92,6 +92,11 @@ def _inside(statement: ast.stmt, around: _Block, lines: list[str]) -> Iterator[_
     for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
         header = part.lineno if isinstance(part, ast.ExceptHandler) else part.pattern.lineno
         yield _Block(around.function, header, lines[header - 1].strip(), part.body, around)
+
+
+def _start(statement: ast.stmt) -> int:
+    """The first line, which is that of a decorator where there is one."""
+    return min((each.lineno for each in getattr(statement, "decorator_list", ())), default=statement.lineno)
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
