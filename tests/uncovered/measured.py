@@ -43,7 +43,7 @@ def lines_run(data: Iterable[tuple[Path, str | None]]) -> tuple[dict[str, set[in
     Each file of data comes with the commit that it was taken of, None for the present tree. What was killed in the
     middle (and tests do kill) leaves a file that is none; such are left out.
     """
-    every: dict[str, set[int]] = {}
+    taken_of: dict[tuple[str, str | None], set[int]] = {}
     damaged = 0
     for path, commit in data:
         taken = CoverageData(str(path))
@@ -56,7 +56,10 @@ def lines_run(data: Iterable[tuple[Path, str | None]]) -> tuple[dict[str, set[in
         for name, lines in found.items():
             own = f"{PACKAGE}/{name.rpartition(f'/{PACKAGE}/')[2]}"
             if (ROOT / own).is_file():
-                every.setdefault(own, set()).update(lines if commit is None else _moved(own, lines, commit))
+                taken_of.setdefault((own, commit), set()).update(lines)
+    every: dict[str, set[int]] = {}
+    for (own, commit), lines in taken_of.items():  # once for each commit: comparing takes longer than all the rest
+        every.setdefault(own, set()).update(lines if commit is None else _moved(own, lines, commit))
     return every, damaged
 
 
