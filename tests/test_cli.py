@@ -551,6 +551,25 @@ def test_a_keyboard_is_no_capture() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["redact", "-", "posted.pcapng"],
+            '"-" reads a capture from a pipe, but nothing is piped. Name a file instead.',
+        ),
+        (["redact", str(MISMATCH), "-"], "-: a capture would upset a terminal. Try: the name of a file, or a pipe"),
+        (["analyze", str(MISMATCH), "--format", "html"], "--format html: it makes a page for a browser. Say where: -o"),
+        (["watch", "-"], '"-" reads a capture from a pipe, but nothing is piped. Try: tcpdump -U -w - port 5683 |'),
+    ],
+    ids=["redact from", "redact to", "page", "watch"],
+)
+def test_what_needs_a_pipe_says_so_on_a_terminal(words: list[str], line: str) -> None:
+    status, told = on_a_terminal(*words)
+    assert status == 2
+    assert told.startswith(f"sparkshark: {line}")
+
+
 def test_raw_bytes_do_not_go_to_a_terminal() -> None:
     status, line = on_a_terminal("follow", str(MISMATCH), "1", "--raw")
     assert status == 2
@@ -584,3 +603,29 @@ def test_style_is_what_the_stream_can_take(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "argv", ["sparkshark"])
     style = common.style_of(cli.Parser().parse_args([]), sys.stdout)
     assert style == Style(colour=False, unicode=style.unicode, quiet=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["watch", "-", "--duration", "soon"], "--duration soon: seconds are wanted, such as 60."),
+        (
+            ["explain", "--wireshark", "CoAP", str(MISMATCH), "more.pcap"],
+            "more.pcap: one argument too many beside --wireshark TEXT.",
+        ),
+    ],
+    ids=["duration", "explain"],
+)
+def test_a_word_too_many_or_a_wrong_one_is_one_line(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert " ".join(capsys.readouterr().err.split()) == f"sparkshark: {line}"
+
+
+def test_a_capture_without_a_connection_has_none_to_follow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "none.pcap"
+    simulate("announcements-only").write(path)
+    assert main(["follow", str(path), "1"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.endswith(f": no connection on this port. Other port: --port N. Look: sparkshark analyze {path}")

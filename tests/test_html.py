@@ -26,7 +26,9 @@ from analyzer.pipeline import analyze
 from analyzer.report.html.ladderpicture import NARROW_LAYOUT, WIDE_LAYOUT, Layout, picture
 from analyzer.report.html.page import ALL_MESSAGES, DEVICES, DRAWINGS, LANES, MESSAGES
 from analyzer.report.html.picture import Picture, count_marks, time_marks
+from analyzer.report.html.plots import plots_of
 from analyzer.report.ladder import Row
+from analyzer.report.text import LISTED_DEVICES, text_report
 from analyzer.report.verdict import verdict_of
 from analyzer.simulate import Conversation, Simulation, exchanges, finish, make_world, messages, simulate
 from analyzer.streams import Sender
@@ -146,6 +148,37 @@ def test_an_update_and_pings_are_plotted(stories: Path) -> None:
     assert "Packets sent again" in lossy
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("keepalive-slow", r"2 pings answered in 50 ms to 9\.5 s; the slowest answer is that to packet \d+\."),
+        ("keepalive-lost", r"Without an answer: 1 ping, at the top\."),
+        ("ota-chunk-again", r"Firmware update: .* in \d+ chunks"),
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_told_with_the_plot(name: str, told: str) -> None:
+    page = plain(text_of(parsed(page_of(opened(simulate(name))))))
+    assert re.search(told, page)
+
+
+def test_of_many_pings_the_slowest_are_drawn() -> None:
+    world = make_world(seed=3)
+    c = Conversation(world, world.add_device(), at=0.0)
+    c.handshake()
+    for _ in range(120):
+        exchanges.ping(c)
+    (plot,) = (plot for plot in plots_of(opened(finish(world)).conversations[0]) if "pings" in plot.title)
+    assert re.search(r"120 pings answered in .* Of each [\d.]+ s the slowest is drawn\.", plot.sentence)
+
+
+def test_places_where_the_capture_is_damaged_are_listed(tmp_path: Path) -> None:
+    content = bytearray((CAPTURES / "healthy-full.pcap").read_bytes())
+    del content[-7:]
+    (tmp_path / "cut.pcap").write_bytes(content)
+    told = plain(text_of(parsed(page_on(tmp_path / "cut.pcap"))))
+    assert re.search(r"cut\.pcap, packet \d+: ", told)
+
+
 def test_decrypt_opens_with_the_messages(capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(CAPTURES / "ota-complete.pcap"), "--keys", str(KEYS), "--format", "html"]
     page = shown(capsys, "decrypt", *words)
@@ -222,7 +255,10 @@ def test_three_thousand_attempts_are_a_page_of_groups(tmp_path: Path) -> None:
 
 
 def test_hundreds_of_devices_have_lanes_for_the_worst_and_counts_for_the_rest() -> None:
-    page = page_of(many_devices(DEVICES + 30))
+    trace = many_devices(DEVICES + 30)
+    listed = text_report(trace, "capture.pcap")
+    assert f"… {DEVICES + 30 - LISTED_DEVICES} more devices: --format jsonl lists all" in listed
+    page = page_of(trace)
     root = parsed(page)
     told = plain(text_of(root))
     assert f"{LANES} of {DEVICES + 30} devices shown; --format jsonl lists all." in told

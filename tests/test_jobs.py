@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from canaries import contents, leaks
 from capture_files import START, pcap, pcapng
-from distributed import Client, Security
+from distributed import Client, LocalCluster, Security
 from planted import Planted
 from test_sieve import ethernet, mixture, tcp, udp
 
@@ -343,6 +343,14 @@ def test_a_cluster_has_no_key_in_a_log_or_on_a_disk(client: Any, tmp_path_factor
 
 def fails(envelope: Envelope) -> float:
     return 1 / (len(repr(envelope)) - len("<keys>"))
+
+
+def test_a_cluster_that_somebody_else_has_started_gives_the_same() -> None:
+    path = "captures/key-mismatch-retries.pcap"
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
+    with LocalCluster(**options, dashboard_address=None) as others:  # type: ignore[no-untyped-call]
+        trace = analyze([path], jobs=2, scheduler=others.scheduler_address)
+    assert known(trace) == known(pipeline.analyze(path))
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ from analyzer.keys import (
     read_key_log,
     write_key_log,
 )
+from analyzer.keys import ring as ring_module
 from analyzer.keys.report import Mark, keys_report, render_keys
 from analyzer.keys.structures import read_structure
 
@@ -966,3 +967,113 @@ def test_two_named_files_with_one_private_key_are_told_and_used_once() -> None:
     (line,) = ring.warnings
     assert line == f"{KEYS / 'core-a.pem'}: the same private key as {KEYS / 'core-a.der'} (91d4915e); used once."
     assert KeyRing.load(KEYS).warnings == (), "a folder holds each key in several forms on purpose"
+
+
+# --- keys that something else than their bytes is wrong with ------------------------------------------------
+
+
+def algorithm(*members: bytes) -> bytes:
+    return tlv(0x30, b"".join(members))
+
+
+RSA_ID = tlv(6, bytes.fromhex("2a864886f70d010101"))
+DSA_ID = tlv(6, bytes.fromhex("2a8648ce380401"))
+HALF_A_KEY = {
+    "PKCS#8 without an algorithm": (b"\x02\x01\x00", algorithm(), tlv(4, bytes(99))),
+    "PKCS#8 of another kind": (b"\x02\x01\x00", algorithm(DSA_ID), tlv(4, bytes(99))),
+    "PKCS#8 without a key": (b"\x02\x01\x00", algorithm(RSA_ID)),
+    "PKCS#8 around rubbish": (b"\x02\x01\x00", algorithm(RSA_ID), tlv(4, b"\x05" * 600)),
+    "public without an algorithm": (algorithm(), tlv(3, bytes(200))),
+    "public of another kind": (algorithm(DSA_ID), tlv(3, bytes(200))),
+    "a list of one": (tlv(0x30, tlv(0x30, b"")), tlv(0x30, b"")),
+}
+
+
+@pytest.mark.parametrize("members", HALF_A_KEY.values(), ids=HALF_A_KEY)
+def test_what_only_begins_like_a_key_is_none(members: tuple[bytes, ...]) -> None:
+    file = inspect_key_file(tlv(0x30, b"".join(members)), "core.der")
+    assert file.parts == ()
+    assert not firmware_reads(tlv(0x30, b"".join(members))).ok
+
+
+def test_a_certificate_around_another_kind_of_key_holds_no_key() -> None:
+    parts = [b"\x02\x01\x01", *[tlv(0x30, b"")] * 4, algorithm(algorithm(DSA_ID), tlv(3, bytes(99)))]
+    file = inspect_key_file(tlv(0x30, tlv(0x30, b"".join(parts)) + algorithm(DSA_ID)), "server.crt")
+    assert (file.kind, file.parts) == ("certificate", ())
+    assert "certificate" in file.remark
+
+
+def test_a_server_key_with_an_odd_exponent_is_named() -> None:
+    key = rsa.RSAPublicNumbers(3, int.from_bytes(SERVER_DER[33:289], "big")).public_key()
+    data = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert "3" in " ".join(firmware_reads(data.ljust(294, b"\0")).differences)
+
+
+def test_parameters_beside_a_key_and_broken_base64_do_not_matter() -> None:
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    broken = b"-----BEGIN RSA PRIVATE KEY-----\nAAAAA\n-----END RSA PRIVATE KEY-----\n"
+    assert spki_of(inspect_key_file(parameters + CORE_PEM, "core.pem")) == [CORE_PRINT]
+    assert spki_of(inspect_key_file(broken + CORE_PEM, "core.pem")) == [CORE_PRINT]
+    assert inspect_key_file(broken, "core.pem").parts == ()
+
+
+def test_the_screen_tells_what_is_wrong_with_each_key(tmp_path: Path) -> None:
+    damaged = bytearray(CORE_DER)
+    damaged[200] ^= 1
+    unlucky = CASES["core-private-short-integer.der"]
+    dump = bytearray(b"\xff" * 2_097_152)
+    dump[0x2000 : 0x2000 + len(unlucky)] = unlucky
+    other = rsa.RSAPublicNumbers(65537, (1 << 1535) + 1).public_key()
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    files = {
+        "damaged.der": bytes(damaged),
+        "text.der": CORE_PEM,
+        "flash.bin": bytes(dump),
+        "cut.der": (KEYS / "server.der").read_bytes()[:700],
+        "other.der": other.public_bytes(*form),
+    }
+    told = {}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        told[name] = " ".join(render_keys(keys_report([tmp_path / name]), width=200).split())
+    assert "damaged: its numbers contradict each other" in told["damaged.der"]
+    assert "but as PEM text, which a device misreads. Convert it before loading:" in told["text.der"]
+    assert "this firmware misreads it:" in told["flash.bin"]
+    assert "(SPK306)" in told["flash.bin"]
+    assert "server private key, cut short: 700 of 1,191 bytes; only its public half can be seen" in told["cut.der"]
+    assert "RSA key of 1,536 bits" in told["other.der"]
+    narrow = render_keys(keys_report([tmp_path / "text.der"]), width=40)
+    assert any(line.strip().startswith("openssl ") and line.endswith("-out NEW.der") for line in narrow.splitlines())
+
+
+def test_a_public_key_is_told_with_what_lies_beside_it(tmp_path: Path) -> None:
+    public = (KEYS / "core-a.pub.pem").read_bytes()
+    (tmp_path / "core-a.pub.pem").write_bytes(public)
+    assert "device public key: what the server needs" in render_keys(keys_report([tmp_path]))
+    (tmp_path / "core-a.der").write_bytes((KEYS / "core-b.der").read_bytes())
+    assert "Is core-a.der in that device?" in " ".join(render_keys(keys_report([tmp_path])).split())
+    (tmp_path / "core-a.der").rename(tmp_path / "x.der")
+    (tmp_path / "y.der").write_bytes((KEYS / "core-c.der").read_bytes())
+    told = " ".join(render_keys(keys_report([tmp_path])).split())
+    assert "no private key here fits it." in told
+    assert "in that device?" not in told, "with two keys that a device could use nobody knows"
+
+
+def test_one_locked_file_of_a_folder_does_not_hide_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").write_bytes(made(CORE_PEM, Encoding.PEM, PrivateFormat.PKCS8, b"pw"))
+    (tmp_path / "b.der").write_bytes(CORE_DER)
+    told = render_keys(keys_report([tmp_path], lambda name: b"wrong"))
+    assert "the password does not open this key" in " ".join(told.split())
+    assert CORE_PRINT in told
+
+
+def test_a_folder_with_more_files_than_are_looked_at_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring_module, "MOST_FILES", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.der").write_bytes(CORE_DER)
+    assert f"{tmp_path}: more than 2 files; the rest was not looked at." in KeyRing.load(tmp_path).warnings
+
+
+def test_a_session_key_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 40 bytes, not 39"):
+        SessionKey.from_blob(bytes(39))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import json
+import os
 import random
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +27,9 @@ from analyzer.findings import Confidence
 from analyzer.live import Event, Watcher
 from analyzer.live.clock import LAG_NS, PacketClock
 from analyzer.live.event import Kind
-from analyzer.live.interface import packet_filter
-from analyzer.live.lines import TextLines
+from analyzer.live.interface import Interface, packet_filter
+from analyzer.live.lines import TextLines, text_of_day
+from analyzer.live.output import Output
 from analyzer.live.ring import Ring, RingError
 from analyzer.live.screen import Screen, status_block
 from analyzer.live.watcher import SETTLE_NS, DeviceNow
@@ -517,3 +522,58 @@ def test_a_look_is_a_moment_after_the_packet_that_it_is_about() -> None:
     watcher.take(packets[0])
     assert watcher.due_ns == packets[0].time_ns + SETTLE_NS
     assert events == []
+
+
+def said(event: Event, *, colour: bool = False, form: str = "text") -> str:
+    stream = io.StringIO()
+    Output(stream, Style(colour=colour), form=form).tell(event)
+    return stream.getvalue()
+
+
+def test_what_is_lost_on_the_way_is_told_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = Event(Kind.NOTICE, 5 * NS, "eth0 has gone\x1b[2J.")
+    assert said(lost) == ""
+    assert capsys.readouterr().err == "sparkshark: warning: eth0 has gone\\x1b[2J.\n"
+    told = {"kind": "notice", "time": 5.0, "text": "eth0 has gone\x1b[2J."}
+    assert json.loads(said(lost, form="jsonl")) == told
+    for form in ("text", "jsonl"):
+        stream = io.StringIO()
+        output = Output(stream, Style(), form=form)
+        output.notice("eth0 has gone.")
+        output.refresh(None)
+        assert "eth0 has gone." in stream.getvalue() + capsys.readouterr().err
+
+
+def test_lines_have_colour_where_it_is_wanted() -> None:
+    plain = TextLines(Style(), states=True)
+    coloured = TextLines(Style(colour=True), states=True)
+    seen = set()
+    for event in watched(shipped("key-mismatch-retries")):
+        bright = coloured(event)
+        assert re.sub(r"\x1b\[\d+m", "", "\n".join(bright)) == "\n".join(plain(event))
+        seen |= {event.kind for line in bright if "\x1b[" in line}
+    assert Kind.STATE in seen
+    assert len(seen) > 1
+
+
+def test_a_clock_beyond_all_calendars_stops_nothing(tmp_path: Path) -> None:
+    assert text_of_day(1 << 62) == "23:53:38.4"
+    assert text_of_day(10**30) == "--:--:--.-"
+    first = shipped("healthy-full")[0]
+    ring = Ring(str(tmp_path / "ring"))
+    ring.take(Packet(1, 10**18 * 300, 1, first.data, first.original_length), 6)
+    ring.close()
+    assert [path.name for path in kept(tmp_path / "ring")] == ["sparkshark_00001_00000000000000.pcapng"]
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (errno.ENETDOWN, "eth9: this interface is down. Try: sudo ip link set eth9 up"),
+        (errno.EBUSY, "eth9: cannot be captured on (device or resource busy). There are: "),
+    ],
+)
+def test_an_interface_that_cannot_be_used_says_why(number: int, line: str) -> None:
+    interface = Interface.__new__(Interface)
+    interface.name = "eth9"
+    assert str(interface._unusable(OSError(number, os.strerror(number)))).startswith(line)

@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 from lua_engine import VERSIONS, plugin, runtime
 
-from analyzer.wireshark.generate import GENERATED, PARTS, SOURCES, WIRESHARK_PARTS, generate
+from analyzer.wireshark import generate as generate_module
+from analyzer.wireshark.generate import GENERATED, PARTS, SOURCES, WIRESHARK_PARTS, GenerateError, generate
 
 LONGEST_LINE: Final = 120
 STANDARDS: Final = "lua51+lua52+lua54"
@@ -102,3 +103,27 @@ def test_lines_are_no_longer_than_python_s() -> None:
         if len(line) > LONGEST_LINE or line != line.rstrip() or "\t" in line
     ]
     assert not long
+
+
+def test_the_command_that_makes_the_plugin_says_whether_it_is_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / GENERATED.name
+    monkeypatch.setattr(generate_module, "GENERATED", file)
+    monkeypatch.setattr(generate_module, "generate", lambda: "made")
+    assert generate_module.main(["--check"]) == 1
+    assert capsys.readouterr().out.endswith(": python -m analyzer.wireshark.generate\n")
+    assert generate_module.main([]) == 0
+    assert file.read_text() == "made"
+    assert generate_module.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1j], ids=["infinite", "complex"])
+def test_what_lua_has_no_form_for_stops_the_making(value: object) -> None:
+    with pytest.raises(GenerateError, match="has no place in the plugin"):
+        "".join(vars(generate_module)["_lua"](value, 0))
+
+
+def test_a_part_that_asks_for_what_does_not_exist_stops_the_making() -> None:
+    with pytest.raises(GenerateError, match=r"analyzer\.catalogue has no NOT_THERE"):
+        vars(generate_module)["_tree"]("constants.catalogue.NOT_THERE")

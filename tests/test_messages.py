@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import struct
 import zlib
 from collections import Counter
@@ -18,6 +19,7 @@ from analyzer.message_table import DEVICE, MESSAGES, SERVER
 from analyzer.messages import MessageReader, SparkMessage, label, quote, summary
 from analyzer.messages.describe import DEEPEST_DESCRIPTION, LARGEST_DESCRIPTION, read_description
 from analyzer.messages.reader import MOST_OUTSTANDING
+from analyzer.messages.routes import ROUTES, UNNAMED
 
 ROOT = Path(__file__).parent.parent
 VECTORS = json.loads((ROOT / "tests/vectors/vectors.json").read_text())
@@ -877,3 +879,8 @@ def test_a_chunk_is_judged_by_its_own_bytes(data: bytes, index: int) -> None:
     options = [(11, b"c"), (15, zlib.crc32(data).to_bytes(4, "big")), (15, index.to_bytes(2, "big"))]
     values = Talk().server(encode(CON, 2, 1, token=b"\1", options=options, payload=data)).values
     assert values == {"crc": zlib.crc32(data), "crc_ok": True, "index": index, "size": len(data)}
+
+
+def test_a_row_of_the_table_is_the_same_one_in_another_process() -> None:
+    for route in (*ROUTES.values(), UNNAMED):
+        assert pickle.loads(pickle.dumps(route)) is route  # noqa: S301 - our own

@@ -190,6 +190,9 @@ WIFI_OFFLOADED = raw(wifi() / snap()) + offloaded(ethernet() / ip4())[14:]
 WIFI_BODY = raw(wifi() / snap() / ip4())
 QOS_BODY = raw(wifi("from the access point", quality=True) / Dot11QoS() / snap() / ip4())
 FCS = b"\x12\x34\x56\x78"
+COOKED_RADIOTAP = struct.pack("!HHH8sH", 4, 803, 6, mac(DEVICE_MAC) + bytes(2), 4)
+PPTP_BODY = raw(HDLC() / PPP() / ip4())
+ERSPAN_3 = b"\x20\x07\0\x05" + bytes(7) + b"\x01" + bytes(8)  # with the subheader of a platform
 
 SEGMENTS = [
     Case("ethernet", 1, raw(ethernet() / ip4())),
@@ -284,6 +287,20 @@ SEGMENTS = [
     ),
     Case("GRE, Ethernet", 101, raw(outer() / GRE(proto=0x6558) / ethernet() / ip4())),
     Case("ERSPAN", 101, raw(outer() / GRE(proto=0x88BE, seqnum_present=1) / ERSPAN_II() / ethernet() / ip4())),
+    Case("ERSPAN III", 101, raw(outer() / GRE(proto=0x22EB, seqnum_present=1) / Raw(ERSPAN_3) / ethernet() / ip4())),
+    Case(
+        "PPTP",
+        101,
+        raw(
+            IP(src="10.0.0.1", dst="10.0.0.2", ttl=9, proto=47)
+            / Raw(struct.pack("!HHHHII", 0x3081, 0x880B, len(PPTP_BODY), 7, 1, 2) + PPTP_BODY)
+        ),
+    ),
+    Case(
+        "SLL, Wi-Fi",
+        113,
+        struct.pack("!HHH8sH", 4, 803, 6, mac(DEVICE_MAC) + bytes(2), 4) + radiotap(0, b"", WIFI_BODY),
+    ),
     Case("VXLAN", 1, raw(ethernet() / outer() / UDP(sport=9, dport=4789) / VXLAN(vni=5) / ethernet() / ip4())),
 ]
 
@@ -606,6 +623,12 @@ OTHERS = [
     ("non-ip", 1, raw(Dot3(src=DEVICE_MAC, dst=ROUTER_MAC) / LLC(dsap=0x42, ssap=0x42, ctrl=3)) + DATA),
     ("non-ip", 1, raw(ethernet(type=0x8863)) + DATA),
     ("non-ip", 9, raw(PPP(proto=0xC021)) + DATA),
+    ("fragment", 105, raw(Dot11(type=2, SC=1, **WIFI_DIRECTIONS["to the access point"])) + DATA),
+    ("ip", 1, raw(ethernet(type=0x86DD)) + raw(ip4())),
+    ("ip", 101, raw(IP(proto=47) / Raw(b"\x40\0\x08\0")) + DATA),
+    ("non-ip", 1, raw(ethernet() / ARP(hwlen=8, hwsrc=bytes(8)))),
+    ("non-ip", 1, raw(Dot3() / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP(code=0x5DC)) + DATA),
+    ("non-ip", 127, struct.pack("<BBHI", 0, 0, 8, 1 << 31) + DATA),
     ("cut", 1, raw(ethernet() / ip4())[:40]),
     ("cut", 1, b""),
     ("link-type", 189, DATA),

@@ -17,6 +17,11 @@ import pytest
 from capture_files import block, enhanced, interface, option, pcap_header, record, wireshark, with_checksum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.dns import DNS, DNSQR
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
+from scapy.layers.l2 import ARP, Ether
 from screens import ATTEMPTS, CAPTURES, SHIPPED, shown, sparkshark, story
 
 from analyzer.capture import Capture, Packet
@@ -36,6 +41,7 @@ RESERVED = tuple(
     )
 )
 CONSTANT = "54.208.229.4"
+CANARY_ID = "53ff6f065067544840551287"
 
 
 def redacted(path: Path | list[Path], out: Path, **options: object) -> Redacted:
@@ -151,6 +157,68 @@ def test_announced_ids_and_dhcp_are_made_anew(tmp_path: Path) -> None:
         assert {(i[:4], i[-4:]) for i in before} == {(i[:4], i[-4:]) for i in after}
         assert not any(bytes.fromhex(own) in out.read_bytes() for own in before)
     assert seen["announcements"]
+
+
+def test_who_asks_for_whom_beside_a_connection_is_told_with_other_names(tmp_path: Path) -> None:
+    """ARP, the question of a machine for an address, and a name of the cloud with an ID in it."""
+    router, stranger, path, out = "192.168.1.1", "192.168.1.77", tmp_path / "in.pcap", tmp_path / "out.pcapng"
+    login = Capture([CAPTURES / "key-mismatch-retries.pcap"])
+    packets = [(packet.time_ns, packet.data) for packet in login]
+    end = analyze(CAPTURES / "key-mismatch-retries.pcap").conversations[0].device
+    own, mac = end.address, end.mac
+    assert mac is not None
+    source, device = str(ipaddress.ip_address(own)), mac.hex(":")
+    ether = Ether(src=device, dst="ff:ff:ff:ff:ff:ff")
+    options = [("message-type", "discover"), ("hostname", b"CANARYHOST"), "end"]
+    join = BOOTP(op=1, chaddr=mac) / DHCP(options=options)
+    around = [
+        ether / IP(src=str(ipaddress.ip_address(0)), dst="255.255.255.255") / UDP(sport=68, dport=67) / join,
+        ether / ARP(op=1, hwsrc=device, psrc=source, pdst=router),
+        ether / ARP(op=1, hwsrc=device, psrc=stranger, pdst=router),
+        ether / IP(src=source, dst=router) / UDP(sport=5000) / DNS(qd=DNSQR(qname=f"{CANARY_ID}.udp.particle.io")),
+    ]
+    start = packets[0][0]
+    asked = [(start - 10**9 + n * 10**6, bytes(packet)) for n, packet in enumerate(around)]
+    path.write_bytes(capture_of([*asked, *packets]))
+    done = redacted(path, out, lookups=True)
+    assert done.same.same
+    assert done.written == {"DHCP questions": 1, "ARP questions": 1, "name lookups": 1}
+    shown = wireshark(out, "arp.src.proto_ipv4", "arp.src.hw_mac", "dns.qry.name", "dhcp.hw.mac_addr", "_ws.malformed")
+    assert not any(row[4] for row in shown if any(row[:4]))
+    (question,) = (row for row in shown if row[0])
+    assert question[0] != source
+    assert question[1] != device
+    assert [row[2] for row in shown if row[2]] == [f"{'x' * len(CANARY_ID)}.xxx.particle.io"]
+    assert [row[3] for row in shown if row[3]] == [question[1]]
+    assert list(leaks(str(out), done.disguise)) == []
+    for canary in (b"CANARYHOST", CANARY_ID.encode(), ipaddress.ip_address(stranger).packed, own, mac):
+        assert canary not in out.read_bytes()
+
+
+def test_who_asks_for_whom_over_ipv6_is_told_with_other_names(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.pcap", tmp_path / "out.pcapng"
+    told = simulate("healthy", link="ipv6")
+    path.write_bytes(told.capture())
+    packets = [(packet.time_ns, packet.data) for packet in Capture([path])]
+    end = analyze(path).conversations[0].device
+    assert end.mac is not None
+    source = str(ipaddress.ip_address(end.address))
+    question = Ether(src=end.mac.hex(":"), dst="33:33:ff:00:00:01") / IPv6(src=source, dst="ff02::1:ff00:1")
+    asked = bytes(question / ICMPv6ND_NS(tgt="fe80::1d7e:a0ff:fe11:1"))
+    path.write_bytes(capture_of([(packets[0][0] - 10**6, asked), *packets]))
+    done = redacted(path, out, lookups=True)
+    assert done.same.same
+    assert done.written["ARP questions"] == 1
+    ((asker, wanted, good, malformed),) = (
+        row
+        for row in wireshark(out, "ipv6.src", "icmpv6.nd.ns.target_address", "icmpv6.checksum.status", "_ws.malformed")
+        if row[1]
+    )
+    assert (good, malformed) == ("1", "")
+    assert asker != source
+    assert wanted.startswith("fe80::")
+    assert wanted != "fe80::1d7e:a0ff:fe11:1"
+    assert end.address not in out.read_bytes()
 
 
 def test_a_connection_on_another_port_is_kept_and_told_the_same(tmp_path: Path) -> None:
@@ -590,6 +658,16 @@ def test_no_two_machines_get_one_name_and_none_gets_anothers(addresses: set[byte
         assert was.is_loopback == became.is_loopback
 
 
+def test_an_address_keeps_what_kind_of_address_it_is() -> None:
+    disguise = Disguise()
+    inside = ipaddress.ip_address("::ffff:192.168.1.104").packed
+    plain = disguise.address(inside[-4:], Role.DEVICE)
+    assert disguise.address(inside, Role.DEVICE) == inside[:-4] + plain
+    local = ipaddress.ip_address(disguise.address(ipaddress.ip_address("fe80::1:2").packed, Role.DEVICE))
+    assert local.is_link_local
+    assert disguise.address(bytes(16), Role.DEVICE) == bytes(16), "no address at all"
+
+
 def test_more_machines_than_a_range_has_still_have_names_of_their_own() -> None:
     disguise = Disguise()
     public = [bytes((8, 8, n >> 8, n & 255)) for n in range(1200)]
@@ -796,6 +874,12 @@ def test_the_check_finds_what_should_not_be_there(tmp_path: Path) -> None:
     found = list(leaks(str(tmp_path / "told.pcap"), done.disguise, [b"MAIL"]))
     assert any("192.168.1.104" in leak for leak in found)
     assert any("mail" in leak for leak in found)
+    asked = Ether(src="02:00:00:00:00:01") / ARP(op=1, hwsrc="02:00:00:00:00:01", psrc="192.168.1.77", pdst="10.0.0.1")
+    (tmp_path / "asked.pcap").write_bytes(capture_of([(10**9, bytes(asked))]))
+    assert "packet 1: c0a8014d" in list(leaks(str(tmp_path / "asked.pcap"), done.disguise))
+    inside = talk(("server", b"\x01\x02" + bytes.fromhex("080028573ac1") + b"\x03"))
+    (tmp_path / "inside.pcap").write_bytes(inside)
+    assert any(leak.endswith(": 080028573ac1") for leak in leaks(str(tmp_path / "inside.pcap"), done.disguise))
 
 
 def test_a_packet_keeps_its_place(tmp_path: Path) -> None:

@@ -17,17 +17,18 @@ from typing import Any
 
 import pytest
 import screens
-from judging import judged
+from fleets import no_use, nobody
+from judging import captured, judged
 from screens import CAPTURES, SHIPPED, shown, story
 
 from analyzer.cells import cells
 from analyzer.findings import FINDINGS, Confidence, Severity
-from analyzer.pipeline import analyze
+from analyzer.pipeline import Analysis, analyze
 from analyzer.report.ladder import WITH_ROWS
 from analyzer.report.layout import numbered
 from analyzer.report.style import Style
 from analyzer.report.text import text_report
-from analyzer.simulate import SCENARIOS, simulate
+from analyzer.simulate import SCENARIOS, make_world, simulate
 from analyzer.streams import Sender
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -453,3 +454,25 @@ def test_attempts_whose_clock_was_set_back_are_one_report() -> None:
     report = text_report(trace, "clock.pcap")
     is_tidy(report)
     assert "40 attempts" in report
+
+
+def test_several_devices_that_fail_in_different_ways_have_their_reasons_apart() -> None:
+    world = make_world(seed=2)
+    first, second = world.add_device(), world.add_device()
+    for n in range(3):
+        nobody(world, first, n * 60.0)
+        no_use(world, second, n * 60.0 + 20)
+    report = text_report(judged(world), "capture.pcap", Style(width=80))
+    is_tidy(report)
+    assert len(re.findall(r"^(?:Why)? +192\.168\.1\.\d+.*:$", report, re.MULTILINE)) == 2, report
+
+
+def test_packets_of_many_digits_have_a_row_of_their_own_on_a_narrow_screen() -> None:
+    packets = captured(simulate("port-blocked").packets, 1)
+    analysis = Analysis()
+    for packet in packets:
+        analysis.take(replace(packet, number=packet.number + 123_456_789))
+    trace = analysis.finish()
+    report = text_report(trace, "capture.pcap", Style(width=40))
+    assert all(len(line) <= 40 for line in report.splitlines() if not line.startswith("  "))
+    assert "123,456,7" in report or "1234567" in report

@@ -409,6 +409,27 @@ def test_several_server_keys_settle_nothing_until_one_is_known_to_be_this_server
     assert claims(trace) == {"SPK302": "certain"}
 
 
+def test_a_server_key_that_is_known_not_to_be_this_servers_settles_nothing(tmp_path: Path) -> None:
+    world = make_world(firmware="photon-1.4")
+    fine, lost = world.add_device(), world.add_device()
+    lost.trusts_name, lost.trusts = "third-server", world.private_key("third-server", SERVER_BITS)
+    c = Conversation(world, fine, at=0.0)
+    c.handshake()
+    exchanges.after_hello(c)
+    c = Conversation(world, lost, at=1.0)
+    c.connect()
+    c.nonce()
+    c.identity()
+    refused(c, "decryption failed")
+    simulation = finish(world)
+    key_folder(simulation, tmp_path, "server.pub.pem")
+    keys = KeyRing.load(tmp_path / "server.pub.pem", KEYS / "other-server.pem")
+    trace = play(simulation, keys)
+    assert "SPK302" not in claims(trace)
+    assert "other-server.pem (" in reasons(trace, "SPK302")
+    assert "not this server's key, which signed packet" in reasons(trace, "SPK302")
+
+
 # -- keys of other devices -------------------------------------------------------------------------------------------
 
 
@@ -439,6 +460,16 @@ def test_a_photon_says_itself_which_key_is_its_own(tmp_path: Path) -> None:
     trace = play(simulation, KeyRing.load(tmp_path / "other.der", tmp_path / "server.pem"))
     assert claims(trace) == {}
     assert "It offers key" in reasons(trace, "SPK301")
+
+
+def test_a_photon_and_the_key_that_the_server_has_on_file_prove_it_together(tmp_path: Path) -> None:
+    simulation = simulate("key-mismatch", firmware="photon-1.4")
+    key_folder(simulation, tmp_path, "photon-a-stale.pub.pem", "server.pem")
+    (own,) = {c.device.id for c in play(simulation, KeyRing.load(tmp_path / "server.pem")).conversations}
+    public = (tmp_path / "photon-a-stale.pub.pem").rename(tmp_path / f"{own}.pub.pem")
+    finding = the(play(simulation, KeyRing.load(public, tmp_path / "server.pem")), "SPK301")
+    assert finding.confidence is CERTAIN
+    assert f"on file is {public.name}" in evidence(finding)
 
 
 def test_swapped_records_of_two_devices_show_in_whose_key_opens_the_reply(tmp_path: Path) -> None:

@@ -217,6 +217,9 @@ def _key_paragraphs(file: KeyFile, part: KeyPart, files: list[KeyFile]) -> tuple
     if key.role == "other":
         text = f"RSA key of {key.bits:,} bits: a device has 1,024, a server 2,048; no part here fits it"
         return Mark.BAD, [Paragraph(text, key.fingerprint)]
+    if file.kind == "truncated":  # of a private key that is cut short the front is left, and that is public
+        text = f"{key.role} private key, {file.remark}; only its public half can be seen"
+        return Mark.BAD, [Paragraph(text, key.fingerprint)]
     if key.role == "server":
         return _server_paragraphs(file, part)
     if key.private:
@@ -254,9 +257,6 @@ def _device_private_paragraphs(file: KeyFile, part: KeyPart) -> tuple[Mark, list
 
 def _device_public_paragraphs(file: KeyFile, key: Key, files: list[KeyFile]) -> tuple[Mark, list[Paragraph]]:
     print_ = key.fingerprint
-    if file.kind == "truncated":
-        text = f"device private key, {file.remark}; only its public half can be seen"
-        return Mark.BAD, [Paragraph(text, print_)]
     private = [other for other in files if any(each.private and each.role == "device" for each in other.keys)]
     fitting = [other for other in private if any(each.n == key.n and each.private for each in other.keys)]
     if fitting:
@@ -292,8 +292,6 @@ def _server_paragraphs(file: KeyFile, part: KeyPart) -> tuple[Mark, list[Paragra
     name = "server public key"
     if key.is_production:
         name += " of the Particle cloud"
-    if "truncated" in file.reasons:
-        return Mark.BAD, [Paragraph(f"{name}, {file.remark}", print_)]
     if part.pem and "pem_in_der" not in file.reasons:
         return Mark.GOOD, [Paragraph(f"{name} as PEM text", print_)]
     if part.pem or (reading is not None and not reading.ok):

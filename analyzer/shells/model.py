@@ -73,12 +73,6 @@ class Command:
     arguments: tuple[Argument, ...]
     examples: tuple[str, ...]
 
-    def argument(self, place: int) -> Argument | None:
-        """Return the argument at a place, from 0."""
-        if place < len(self.arguments):
-            return self.arguments[place]
-        return self.arguments[-1] if self.arguments and self.arguments[-1].many else None
-
 
 @dataclass(frozen=True, slots=True)
 class Program:

@@ -94,11 +94,6 @@ class Task:
     steps: list[Step]
     beside: list[Step]  # what belongs to all the steps
 
-    @property
-    def command(self) -> str:
-        """The first command, "" when there is none."""
-        return next((text for step in self.steps for is_command, text in step.parts if is_command), "")
-
 
 @dataclass(slots=True)
 class DeviceRow:

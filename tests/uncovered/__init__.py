@@ -1,0 +1,1 @@
+"""Which lines of the analyzer no test runs, and why not."""
