@@ -12,7 +12,7 @@ from typing import Final
 
 from analyzer.capture.ledger import LATEST_NS
 from analyzer.network.units import RST, SYN
-from analyzer.streams import HALF_SPACE, SEQUENCE_SPACE, HoleReason
+from analyzer.streams import HALF_SPACE, PENDING_BYTES, SEQUENCE_SPACE, HoleReason
 from zoo.ours import Ours, Seen, Talk
 from zoo.shark import Address, Followed, Packet, Pieces, Told, joined
 
@@ -197,6 +197,22 @@ def _bytes(pieces: Pieces) -> bytes:
     return b"".join(piece for piece in pieces if isinstance(piece, bytes))
 
 
+def _is_given_up(theirs: Pieces, mine: Pieces) -> bool:
+    """Whether tshark has all, and ours is the same but for holes with more behind them than waits."""
+    if len(theirs) != 1 or not isinstance(whole := theirs[0], bytes):
+        return False
+    offset, first = 0, len(whole)
+    for piece in mine:
+        if isinstance(piece, bytes):
+            if whole[offset : offset + len(piece)] != piece:
+                return False
+            offset += len(piece)
+        else:
+            first = min(first, offset + piece)
+            offset += piece
+    return offset == len(whole) and offset - first > PENDING_BYTES
+
+
 def _begins_late(sender: Address, packets: list[Seen]) -> bool:
     """Whether the first packet of an end was captured before one that it sent earlier."""
     numbers = [seen.said[0] for seen in packets if seen.said and seen.sender == sender and not seen.said[2] & RST]
@@ -259,6 +275,8 @@ def _cause(
         return "a refusal comes first: tshark counts from its number, which is none of the connection's"
     if sender is not None and _begins_late(sender, [seen for seen, _ in packets]):
         return "captured out of order from the first packet on: tshark begins with that one"
+    if _is_given_up(theirs, mine):
+        return f"more than {PENDING_BYTES >> 10} KiB came behind something missing: its repeat is not waited for here"
     if _bytes(theirs) == _bytes(mine):
         return "the same bytes; what is missing between them is told another way"
     if any(seen.said and seen.said[2] & SYN and seen.said[3] for seen, _ in packets):
