@@ -198,19 +198,21 @@ def _bytes(pieces: Pieces) -> bytes:
 
 
 def _is_given_up(theirs: Pieces, mine: Pieces) -> bool:
-    """Whether tshark has all, and ours is the same but for holes with more behind them than waits."""
+    """Whether ours is the same but for holes with more behind them than waits. tshark may end before us, where something
+    is missing that nobody acknowledged.
+    """
     if len(theirs) != 1 or not isinstance(whole := theirs[0], bytes):
         return False
     offset, first = 0, len(whole)
     for piece in mine:
         if isinstance(piece, bytes):
-            if whole[offset : offset + len(piece)] != piece:
+            if whole[offset : offset + len(piece)] != piece[: max(0, len(whole) - offset)]:
                 return False
             offset += len(piece)
         else:
             first = min(first, offset + piece)
             offset += piece
-    return offset == len(whole) and offset - first > PENDING_BYTES
+    return offset >= len(whole) and offset - first > PENDING_BYTES
 
 
 def _begins_late(sender: Address, packets: list[Seen]) -> bool:
