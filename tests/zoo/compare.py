@@ -198,8 +198,8 @@ def _bytes(pieces: Pieces) -> bytes:
 
 
 def _is_given_up(theirs: Pieces, mine: Pieces) -> bool:
-    """Whether ours is the same but for holes with more behind them than waits. tshark may end before us, where something
-    is missing that nobody acknowledged.
+    """Whether ours is the same but for holes with more behind them than waits. tshark may end before us, at something
+    missing that nobody acknowledged.
     """
     if len(theirs) != 1 or not isinstance(whole := theirs[0], bytes):
         return False
