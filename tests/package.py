@@ -25,6 +25,10 @@ FIRST: Final = 315_532_800
 """1980-01-01 00:00 UTC."""
 LEFT_BEHIND: Final = re.compile(r"^(?:__pycache__|build|dist|\.(?!ci$|gitignore$).*|.*\.egg-info|.*\.py[cod])$")
 """What is no source: it is made, or belongs to one machine."""
+ALL: Final = "graft .\nprune build\nprune *.egg-info\nglobal-exclude __pycache__ *.py[cod]\n"
+"""Tells setuptools that the source archive has all that was copied: everything that its tests need. The wheel takes
+nothing of this.
+"""
 BUILD: Final = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
 
@@ -35,6 +39,7 @@ def build(into: Path, source: Path = ROOT) -> tuple[Path, Path]:
         place = Path(name)
         copied = place / "source"
         copy(source, copied)
+        (copied / "MANIFEST.in").write_text(ALL)
         archive = into / _built("build_sdist", copied, place / "archive").name
         _pack(place / "archive" / archive.name, archive)
         # The wheel is built of the archive, as whoever downloads that will do.

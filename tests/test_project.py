@@ -283,7 +283,6 @@ def test_codes_and_names_are_used_once_and_go_by_group() -> None:
 
 TOP_LEVEL = {
     "pyproject.toml",
-    "MANIFEST.in",
     "README.md",
     "CHANGELOG.md",
     "LICENSE",
