@@ -77,7 +77,11 @@ def test_the_archive_holds_all_that_it_takes_to_build_and_to_test(built: Built) 
     with tarfile.open(built.archive) as tar:
         members = tar.getmembers()
     files = {member.name.removeprefix(f"{NAME}/") for member in members if member.isfile()}
-    made = {name for name in files if name in ("PKG-INFO", "setup.cfg", "MANIFEST.in") or name.startswith("sparkshark.egg-info/")}
+    made = {
+        name
+        for name in files
+        if name in ("PKG-INFO", "setup.cfg", "MANIFEST.in") or name.startswith("sparkshark.egg-info/")
+    }
     assert files - made == set(sources(ROOT))
     assert {"tests/run", "tests/planted.py", "captures/healthy-full.pcap", "lua/src/rules.lua", ".ci/run"} <= files
     assert all(member.isfile() or member.isdir() for member in members)
