@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
@@ -12,6 +13,12 @@ from analyzer import pipeline
 from analyzer.trace import Trace
 
 LONGEST_BYTES_IN_A_NAME: Final = 16
+
+
+def pytest_configure() -> None:
+    """Whoever runs the tests in the background has some signals ignored, which all programs that they start inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -31,7 +31,9 @@ WRONG_FIELDS: Final = "{label} is followed by {count} fields, not 2"
 NOT_HEX: Final = "the {what} has no hex digit at character {at}"
 WRONG_DIGITS: Final = "the {what} has {count} hex digits, not {wanted}"
 """What is wrong with a line; it never shows the digits themselves."""
-_LINE: Final = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")
+_ENDS: Final = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+_LINE: Final = re.compile(rf"([^{_ENDS}]*)(?:\r\n|[{_ENDS}]|\Z)")
+"""A line as `str.splitlines` has it."""
 _SEPARATORS: Final = " \t\r\n:-"
 
 

@@ -29,6 +29,7 @@ end
 
 local LABEL = constants.keys.keylog.LABEL
 local MOST_BAD_LINES = constants.keys.keylog.MOST_BAD_LINES
+local LONGEST_LINE = constants.keys.keylog.LONGEST_LINE
 local NONCE_SIZE = constants.catalogue.NONCE_SIZE
 local SESSION_KEY_SIZE = constants.catalogue.SESSION_KEY_SIZE
 
@@ -83,7 +84,7 @@ local function read_key_log(text)
   local seen, number, at = {}, 0, 1
   while at <= #text do
     local ending = find(text, LINE_END, at) or #text + 1
-    local line = sub(text, at, ending - 1)
+    local line = sub(text, at, math.min(ending, at + LONGEST_LINE) - 1)
     number = number + 1
     at = ending + (sub(text, ending, ending + 1) == "\r\n" and 2 or 1)
     local words = {}
