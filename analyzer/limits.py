@@ -14,6 +14,8 @@ from inspect import getsource
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from analyzer.capture.ledger import LATEST_YEAR
+
 
 class Limit(NamedTuple):
     """A bound: ``constant`` by module and name, ``code`` the finding that may be missing where it was reached, ``says``
@@ -136,7 +138,8 @@ COUNTED: Final = (
         "clock",
         "capture.ledger.LATEST_NS",
         "SPK703",
-        "Times: some lie behind the year 9999 and were set to its end, so waits around them are not known.",
+        f"Times: some lie behind the year {LATEST_YEAR} and were set to the latest that can be told, so waits around"
+        " them are not known.",
     ),
     Limit(
         "session keys",

@@ -14,6 +14,8 @@ MOST_DAMAGE: Final = 20
 LATEST_NS: Final = (1 << 63) - 1
 """In the year 2262. Later times, which only a damaged clock has, are set to it, and times before 1970 to 1970: every
 calendar can write what lies between, and 64 bits hold it, wherever times are kept by the thousand."""
+LATEST_YEAR: Final = 1970 + LATEST_NS // 31_556_952_000_000_000
+"""The year of that: a year has so many nanoseconds on average."""
 LARGEST_PACKET: Final = 262_144
 """Captured bytes that one packet can have; the bound of libpcap and Wireshark for ordinary link types."""
 

@@ -170,5 +170,5 @@ def _tell_time(numbered: Sequence[_Numbered]) -> bool:
                 if all(one.number == int(time.strftime(clock)) for one, time in pairs):
                     return True
     except (OverflowError, OSError, ValueError):
-        return False  # a damaged clock, in the year 9999
+        return False  # a damaged clock, in no year of a calendar
     return False

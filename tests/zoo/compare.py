@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from analyzer.capture.ledger import LATEST_NS
+from analyzer.capture.ledger import LATEST_NS, LATEST_YEAR
 from analyzer.network.units import RST, SYN
 from analyzer.streams import HALF_SPACE, PENDING_BYTES, SEQUENCE_SPACE, HoleReason
 from zoo.ours import Ours, Seen, Talk
@@ -95,7 +95,7 @@ def _nanoseconds(text: str) -> int:
 def _clock(shown: Packet, seen: Seen) -> str:
     """Say why two times differ."""
     if seen.time_ns == LATEST_NS < _nanoseconds(shown.time):
-        return "a time beyond the year 9999, which is kept to it here"
+        return f"a time beyond the year {LATEST_YEAR}, which is kept to it here"
     if not seen.time_ns and _nanoseconds(shown.time) < 0:
         return "a time before 1970, which is kept to it here"
     if len(shown.time.partition(".")[2]) > NINE_DIGITS:
