@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import platform
-from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
-RECORD: Final = Path(__file__).resolve().parent / "attempts" / "secrets.json"
+from attempts.record import keep, ran, record_of
+
+RECORD: Final = record_of("secrets")
 
 
 def note(what: str, count: int, how: str) -> None:
@@ -17,9 +16,5 @@ def note(what: str, count: int, how: str) -> None:
     record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
     rows = [row for row in record["rows"] if row[0] != what]
     record["rows"] = [*rows, [what, count, how]]
-    record["ran"] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "cryptography": version("cryptography"),
-    }
-    RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    record["ran"] = ran(cryptography=version("cryptography"))
+    keep(RECORD, record)

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
+
+from attempts import record
 
 from attacks import around, files, keyfiles, opened, outputs, tcp  # noqa: F401 - they enter their attacks into the list
 from attacks.model import ATTACKS
 from attacks.run import Result, tried
 
-RESULTS: Final = Path(__file__).resolve().parents[1] / "attempts" / "bounds.json"
+RESULTS: Final = record.record_of("bounds")
 FOUND: Final = Path(__file__).with_name("found.json")
+LIBRARIES: Final = ("cryptography", "dpkt", "zstandard", "lz4", "pyarrow")
 COMMAND: Final = "python -m tests.attacks"
 COLUMNS: Final = [
     "attack",
@@ -80,11 +81,7 @@ def write(path: Path, result: Result) -> None:
         "columns": COLUMNS,
         "rows": [rows[name] for name in ATTACKS if name in rows],
         "found": json.loads(FOUND.read_text(encoding="utf-8")),
-        "ran": {
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("cryptography", "dpkt", "zstandard", "lz4", "pyarrow")},
-        },
+        "ran": record.ran(**{name: metadata.version(name) for name in LIBRARIES}),
     }
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    record.keep(path, told)

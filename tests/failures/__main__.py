@@ -15,18 +15,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from attempts.record import keep, ran, record_of
 
 from failures.cases import CASES
 from failures.desk import ROOT
 from failures.found import FOUND
 from failures.lab import Case, Lab
 
-RECORD: Final = ROOT / "tests" / "attempts" / "failures.json"
+RECORD: Final = record_of("failures")
 ABOUT: Final = (
     "Every command with every output that writes, as a process of its own, while the machine fails it. Of each run is"
     " asked: the status, one line at most and no traceback, no file under its name but what is whole, nothing"
@@ -50,8 +51,7 @@ def main() -> int:
             if arguments.only in title:
                 done.append(tried(lab, title, arguments.samples, arguments.seed))
                 if not arguments.commands:  # after each: what takes hours may be cut short
-                    text = json.dumps(record(done), indent=1, ensure_ascii=False)
-                    RECORD.write_text(text + "\n", encoding="utf-8")
+                    keep(RECORD, record(done))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 1 if any(case.wrong for case in done) else 0
@@ -85,12 +85,7 @@ def record(done: list[Case]) -> dict[str, Any]:
         "columns": ["what fails", "what must hold", "runs", "did not hold"],
         "rows": [rows[title] for title in CASES if title in rows],
         "found": FOUND,
-        "ran": {
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "python": platform.python_version(),
-            "strace": traced.rpartition(" ")[2],
-            "kernel": platform.release().partition("-")[0],
-        },
+        "ran": ran(strace=traced.rpartition(" ")[2], kernel=platform.release().partition("-")[0]),
     }
 
 

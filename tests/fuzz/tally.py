@@ -7,16 +7,16 @@ The page of what was tried is made of this file. ``totals`` is what the runs add
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-PLACE: Final = Path(__file__).resolve().parent.parent / "attempts" / "fuzz.json"
+from attempts import record
+
+PLACE: Final = record.record_of("fuzz")
 EMPTY: Final[dict[str, Any]] = {
     "title": "Fuzzing",
     "order": 10,
@@ -71,7 +71,7 @@ def add(name: str, run: Run) -> None:
         "features": run.features or had.get("features", 0),
         "kept": run.corpus or had.get("kept", 0),
     }
-    page["ran"] = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "python": platform.python_version(), **_versions()}
+    page["ran"] = record.ran(**_versions())
     write(page)
 
 
@@ -98,8 +98,7 @@ def write(page: dict[str, Any]) -> None:
     ]
     for row in page["rows"]:
         row[2] = round(row[2] / 3600, 3)
-    PLACE.parent.mkdir(exist_ok=True)
-    PLACE.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    record.keep(PLACE, page)
 
 
 def told(name: str) -> str:

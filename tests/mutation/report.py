@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import platform
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from attempts.record import keep, ran, record_of
+
 from mutation.mutants import Mutant
-from mutation.worker import ROOT, Result, digest_of
+from mutation.worker import Result, digest_of
 
 HERE: Final = Path(__file__).parent
 REASONS: Final = HERE / "reasons.json"
 """``patterns`` (a regular expression for the whole name, and the reason), ``faults`` (the name, and the reason)."""
 PAGE: Final = HERE / "SURVIVORS.md"
-RECORD: Final = ROOT / "tests" / "attempts" / "mutation.json"
+RECORD: Final = record_of("mutation")
 FOUND: Final = HERE / "found.json"
 LIBRARIES: Final = ("pytest", "hypothesis")
 OPENING: Final = """# Faults that no test notices
@@ -93,13 +93,9 @@ def write(mutants: Mapping[str, Sequence[Mutant]], known: Mapping[tuple[str, str
         ],
         "rows": rows,
         "found": json.loads(FOUND.read_text(encoding="utf-8")),
-        "ran": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        },
+        "ran": ran(**{name: importlib.metadata.version(name) for name in LIBRARIES}),
     }
-    RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep(RECORD, record)
     PAGE.write_text(_page(accepted, missing), encoding="utf-8")
 
 

@@ -11,9 +11,7 @@ was at another commit, lines that have moved since are found again, and lines th
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import shutil
 import tempfile
 import tomllib
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import coverage
+from attempts.record import keep, ran, record_of
 
 from uncovered import measured
 from uncovered.places import Place, places
@@ -30,7 +29,7 @@ from uncovered.places import Place, places
 HERE: Final = Path(__file__).parent
 REASONS: Final = HERE / "reasons.toml"
 PAGE: Final = HERE.with_name("UNCOVERED.md")
-RECORD: Final = HERE.with_name("attempts") / "coverage.json"
+RECORD: Final = record_of("coverage")
 FOUND: Final = HERE / "found.json"
 COMMAND: Final = "python -m tests.uncovered --write"
 
@@ -114,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commits = sorted({commit for _, commit in data if commit}) or [measured.commit_of_tree()]
         later = any(commit is None for _, commit in data) and given.data
         taken = ", ".join(commits) + (", and tests added since" if later else "")
-        RECORD.write_text(json.dumps(record(found, told, taken), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        keep(RECORD, record(found, told, taken))
         PAGE.write_text(page(found, told), "utf-8")
     return 1 if unexplained or failed else 0
 
@@ -186,12 +185,7 @@ def record(found: list[File], told: Reasons, taken: str) -> dict[str, Any]:
         "columns": ["package", "lines", "run", "%", "not run", "of these with a reason"],
         "rows": rows,
         "found": json.loads(FOUND.read_text(encoding="utf-8")),
-        "ran": {
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "commit": taken,
-            "python": platform.python_version(),
-            "coverage": coverage.__version__,
-        },
+        "ran": ran(commit=taken, coverage=coverage.__version__),
     }
 
 

@@ -14,19 +14,18 @@ tests/ZOO.md and the record as tests/attempts/zoo.json.
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
-import platform
 import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from attempts.record import keep, record_of
+from attempts.record import ran as ran_with
 from tabulate import tabulate
 
 from analyzer.outfile import new_file
@@ -38,7 +37,7 @@ from zoo.shark import Sharkd, tell
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "ZOO.md"
-RECORD: Final = ROOT / "attempts/zoo.json"
+RECORD: Final = record_of("zoo")
 EVERY: Final = 10
 """One capture of so many is written in other formats."""
 LARGEST_CONVERTED: Final = 4_000_000
@@ -198,11 +197,7 @@ def ran() -> dict[str, str]:
     """Return when this ran, and with what."""
     out = subprocess.run(["tshark", "--version"], capture_output=True, text=True, check=True).stdout
     version = re.search(r"\d+\.\d+\.\d+", out)
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "tshark": version[0] if version else "?",
-    }
+    return ran_with(tshark=version[0] if version else "?")
 
 
 def record(rows: list[list[Any]]) -> dict[str, Any]:
@@ -286,5 +281,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text)
     if arguments.write:
         PAGE.write_text(text, encoding="utf-8")
-        RECORD.write_text(json.dumps(record(rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(RECORD, record(rows))
     return 1 if total.wrong else 0
