@@ -137,7 +137,7 @@ def read_pcapng(
 ) -> Generator[Packet, None, None]:
     """Yield the packets of a file that begins with ``head`` and goes on in ``source``, less those to skip.
 
-    ``numbers`` numbers the interfaces through the run. Times are kept within the years 1970 to 2262. Never
+    ``numbers`` numbers the interfaces through the run. Times are kept from 1970 to `LATEST_NS`. Never
     raises on bytes; what is damaged is skipped and booked in ``ledger``. Blocks are read from byte ``begin`` on, where
     ``section`` goes on; it is kept up to date. The last one is the last that begins before byte ``until``.
     """

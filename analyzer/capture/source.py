@@ -192,7 +192,9 @@ class Source:
             room[:size] = piece[:size]
             self._rest = piece[size:]
         else:
-            left = self._left() if self._limit is None else min(self._left(), self._limit - self.packed_bytes)
+            left = self._left()
+            if self._limit is not None:
+                left = min(left, self._limit - self.packed_bytes)
             size = self._next_into(room[:left]) if left > 0 else 0
         self._come(size)
         return size

@@ -87,7 +87,7 @@ class Ring:
             self.close()
 
     def close(self) -> None:
-        """Close the file that is writing."""
+        """Close the file that is written."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

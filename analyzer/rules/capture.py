@@ -46,22 +46,14 @@ def begun_midway(facts: Facts) -> Iterator[Finding | NotChecked]:
             f"{plural(messages, 'message')} ({number(facts.device.frames)} sent,"
             f" {number(facts.server.frames)} received), all of legal length."
         )
-    behind = facts.trace.gaps.within(c, 0, c.first_packet)
-    yield facts.finding(
-        "SPK701",
-        Confidence.CERTAIN,
-        first,
-        Evidence(counts),
-        summary=(
-            words.SAYS_INSIDE_LOGIN
-            if whole
-            else words.SAYS_NOTHING_WHOLE
-            if not messages
-            else SAYS_BEHIND_A_GAP
-            if behind is not None
-            else None
-        ),
-    )
+    summary = None
+    if whole:
+        summary = words.SAYS_INSIDE_LOGIN
+    elif not messages:
+        summary = words.SAYS_NOTHING_WHOLE
+    elif facts.trace.gaps.within(c, 0, c.first_packet) is not None:
+        summary = SAYS_BEHIND_A_GAP
+    yield facts.finding("SPK701", Confidence.CERTAIN, first, Evidence(counts), summary=summary)
     if not whole and not facts.trace.keys:
         yield facts.not_checked(
             "SPK701",
